@@ -1,0 +1,275 @@
+//! One chat request, parsed once. Only what Waypost reads is typed; everything else keeps its bytes and is
+//! forwarded as it came, so a provider's new parameter needs no release here. Next stop: `features.rs`.
+
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A chat-completions request: typed where Waypost reads it, raw elsewhere.
+#[derive(Debug)]
+pub struct ChatRequest {
+    fields: IndexMap<String, Box<RawValue>>,
+    /// `auto`, a class, a deployment or an alias. Absent means `auto`.
+    pub model: String,
+    /// The conversation, never empty.
+    pub messages: Vec<Message>,
+    /// Whether the answer is wanted as server-sent events.
+    pub stream: bool,
+    /// Whether the client asked for the usage chunk at the end of a stream.
+    pub include_usage: bool,
+    /// `max_completion_tokens`, or the older `max_tokens`.
+    pub max_tokens: Option<u64>,
+    /// Number of tool definitions given.
+    pub tools: usize,
+    /// Size of the tool definitions' JSON, in bytes: they are part of the prompt that is paid for.
+    pub tools_bytes: usize,
+    /// Whether the answer must follow a JSON schema or be a JSON object.
+    pub json_schema: bool,
+    /// What ties requests of one conversation together: `prompt_cache_key`, or `user`.
+    pub session: Option<String>,
+}
+
+/// One message of the conversation.
+#[derive(Debug)]
+pub struct Message {
+    pub role: Role,
+    /// The text of the content; text parts are joined by a newline.
+    pub text: String,
+    /// Number of image parts.
+    pub images: usize,
+}
+
+/// Who speaks. `developer` is a system prompt, `function` a tool result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    #[serde(alias = "developer")]
+    System,
+    User,
+    Assistant,
+    #[serde(alias = "function")]
+    Tool,
+}
+
+#[derive(Deserialize)]
+struct RawMessage<'a> {
+    role: Role,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct ResponseFormat {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl ChatRequest {
+    /// Reads a request body.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] naming the field at fault: not UTF-8, not JSON, not an object, a field of the wrong
+    /// type, no messages.
+    pub fn parse(body: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(body).map_err(|error| Error::BadRequest {
+            message: format!("The body is not UTF-8: byte {} is invalid.", error.valid_up_to()),
+            param: None,
+            code: "invalid_utf8",
+        })?;
+        let fields: IndexMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|error| Error::BadRequest {
+            message: format!("The body is not a JSON object: {error}."),
+            param: None,
+            code: "invalid_json",
+        })?;
+        let messages = parse_messages(fields.get("messages").map(|raw| raw.get()))?;
+        let read = Reader(&fields);
+        let request = ChatRequest {
+            model: read.field::<String>("model", "a string")?.unwrap_or_else(|| "auto".into()),
+            stream: read.field("stream", "a boolean")?.unwrap_or(false),
+            include_usage: read
+                .field::<StreamOptions>("stream_options", "an object")?
+                .and_then(|options| options.include_usage)
+                .unwrap_or(false),
+            max_tokens: match read.field("max_completion_tokens", "a positive integer")? {
+                Some(tokens) => Some(tokens),
+                None => read.field("max_tokens", "a positive integer")?,
+            },
+            tools: read.field::<Vec<&RawValue>>("tools", "an array")?.map_or(0, |tools| tools.len()),
+            tools_bytes: fields.get("tools").map_or(0, |raw| raw.get().len()),
+            json_schema: read
+                .field::<ResponseFormat>("response_format", "an object with a `type`")?
+                .is_some_and(|format| format.kind != "text"),
+            session: match read.field("prompt_cache_key", "a string")? {
+                Some(key) => Some(key),
+                None => read.field("user", "a string")?,
+            },
+            messages,
+            fields,
+        };
+        if request.max_tokens == Some(0) {
+            return Err(Error::bad("max_tokens", "invalid_value", "`max_tokens` must be at least 1."));
+        }
+        Ok(request)
+    }
+
+    /// A request of one user message, as `waypost decide` and `waypost explain` make it.
+    pub fn from_prompt(prompt: &str) -> Result<Self> {
+        Self::parse(serde_json::json!({"messages": [{"role": "user", "content": prompt}]}).to_string().as_bytes())
+    }
+
+    /// The body for a deployment: the client's bytes with `model` replaced, and usage asked for in a stream when
+    /// `ask_usage` (the client's own answer is stripped of it again).
+    pub fn body_for(&self, model: &str, ask_usage: bool) -> Bytes {
+        let mut fields: IndexMap<&str, &RawValue> =
+            self.fields.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
+        let model = raw(&model);
+        fields.insert("model", &model);
+        let usage = self.stream && ask_usage && !self.include_usage;
+        let options = usage.then(|| raw(&self.stream_options_with_usage()));
+        if let Some(options) = &options {
+            fields.insert("stream_options", options);
+        }
+        Bytes::from(serde_json::to_vec(&fields).expect("raw JSON serialises"))
+    }
+
+    /// A field of the request that only one provider reads, typed by that provider.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] when it is there and of another type.
+    pub fn field<'a, T: Deserialize<'a>>(&'a self, name: &str, expected: &str) -> Result<Option<T>> {
+        Reader(&self.fields).field(name, expected)
+    }
+
+    fn stream_options_with_usage(&self) -> serde_json::Value {
+        let mut options = self
+            .fields
+            .get("stream_options")
+            .and_then(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).ok())
+            .filter(|options| options.is_object())
+            .unwrap_or_else(|| serde_json::json!({}));
+        options["include_usage"] = true.into();
+        options
+    }
+}
+
+struct Reader<'a>(&'a IndexMap<String, Box<RawValue>>);
+
+impl<'a> Reader<'a> {
+    /// The field, or `None` when it is absent or null.
+    fn field<T: Deserialize<'a>>(&self, name: &str, expected: &str) -> Result<Option<T>> {
+        let Some(raw) = self.0.get(name) else { return Ok(None) };
+        serde_json::from_str(raw.get())
+            .map_err(|_| Error::bad(name, "invalid_type", format!("`{name}` must be {expected}.")))
+    }
+}
+
+fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("strings and JSON values serialise")
+}
+
+fn parse_messages(raw: Option<&str>) -> Result<Vec<Message>> {
+    let raw = raw.ok_or_else(|| Error::bad("messages", "missing_required_parameter", "`messages` is missing."))?;
+    let items: Vec<&RawValue> = serde_json::from_str(raw)
+        .map_err(|_| Error::bad("messages", "invalid_type", "`messages` must be an array of message objects."))?;
+    if items.is_empty() {
+        return Err(Error::bad("messages", "empty_array", "`messages` is empty: give at least one message."));
+    }
+    items.iter().enumerate().map(|(index, item)| parse_message(index, item)).collect()
+}
+
+fn parse_message(index: usize, item: &RawValue) -> Result<Message> {
+    let at = format!("messages[{index}]");
+    let message: RawMessage = serde_json::from_str(item.get()).map_err(|_| {
+        let expected = "an object with a `role` of system, developer, user, assistant, tool or function";
+        Error::bad(&at, "invalid_type", format!("`{at}` must be {expected}."))
+    })?;
+    let (text, images) = match message.content {
+        None => (String::new(), 0),
+        Some(content) => parse_content(content.get()).ok_or_else(|| {
+            let at = format!("{at}.content");
+            Error::bad(&at, "invalid_type", format!("`{at}` must be a string, null, or an array of parts with a `type`."))
+        })?,
+    };
+    Ok(Message { role: message.role, text, images })
+}
+
+/// The text and the number of images of a message's content, or `None` when it is neither string, null nor parts.
+fn parse_content(raw: &str) -> Option<(String, usize)> {
+    match raw.as_bytes().first()? {
+        b'"' => Some((serde_json::from_str(raw).ok()?, 0)),
+        b'n' => Some((String::new(), 0)),
+        b'[' => {
+            let parts: Vec<Part> = serde_json::from_str(raw).ok()?;
+            let images = parts.iter().filter(|part| part.kind.contains("image")).count();
+            let texts: Vec<String> = parts.into_iter().filter_map(|part| part.text).collect();
+            Some((texts.join("\n"), images))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_keep_their_bytes_and_order() {
+        let body = br#"{"zeta": 1.50, "model":"auto","messages":[{"role":"user","content":"hi","extra":{"a": 1e3}}],"alpha":[ 1,2 ]}"#;
+        let sent = ChatRequest::parse(body).unwrap().body_for("m", true);
+        let expected = br#"{"zeta":1.50,"model":"m","messages":[{"role":"user","content":"hi","extra":{"a": 1e3}}],"alpha":[ 1,2 ]}"#;
+        assert_eq!(sent, &expected[..]);
+    }
+
+    #[test]
+    fn usage_is_asked_for_only_where_the_client_did_not() {
+        let ask = |body: &str| String::from_utf8(ChatRequest::parse(body.as_bytes()).unwrap().body_for("m", true).to_vec()).unwrap();
+        let plain = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+        assert!(ask(plain).contains(r#""stream_options":{"include_usage":true}"#));
+        let other = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"x":1}}"#;
+        assert!(ask(other).contains(r#"{"x":1,"include_usage":true}"#));
+        assert!(!ask(r#"{"messages":[{"role":"user","content":"hi"}]}"#).contains("stream_options"));
+    }
+
+    #[test]
+    fn content_is_a_string_null_or_parts() {
+        let body = r#"{"messages":[{"role":"assistant","content":null},{"role":"user","content":[
+            {"type":"text","text":"what is"},{"type":"image_url","image_url":{"url":"data:"}},{"type":"text","text":"this?"}]}]}"#;
+        let request = ChatRequest::parse(body.as_bytes()).unwrap();
+        assert_eq!(request.messages[0].text, "");
+        assert_eq!((request.messages[1].text.as_str(), request.messages[1].images), ("what is\nthis?", 1));
+    }
+
+    #[test]
+    fn mistakes_name_the_field() {
+        let param = |body: &[u8]| match ChatRequest::parse(body) {
+            Err(Error::BadRequest { param, code, .. }) => (param.unwrap_or_default(), code),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(param(b"{"), (String::new(), "invalid_json"));
+        assert_eq!(param(b"[]"), (String::new(), "invalid_json"));
+        assert_eq!(param(b"{\"messages\":\"\xff\"}"), (String::new(), "invalid_utf8"));
+        assert_eq!(param(b"{}"), ("messages".into(), "missing_required_parameter"));
+        assert_eq!(param(br#"{"messages":[]}"#), ("messages".into(), "empty_array"));
+        assert_eq!(param(br#"{"messages":{}}"#), ("messages".into(), "invalid_type"));
+        assert_eq!(param(br#"{"messages":[{"content":"x"}]}"#), ("messages[0]".into(), "invalid_type"));
+        assert_eq!(param(br#"{"messages":[{"role":"user","content":5}]}"#), ("messages[0].content".into(), "invalid_type"));
+        assert_eq!(param(br#"{"messages":[{"role":"user","content":"x"}],"stream":"yes"}"#), ("stream".into(), "invalid_type"));
+        assert_eq!(param(br#"{"messages":[{"role":"user","content":"x"}],"max_tokens":0}"#), ("max_tokens".into(), "invalid_value"));
+    }
+}

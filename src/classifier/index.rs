@@ -1,0 +1,162 @@
+//! The index of exemplars in the learned space: an hnsw_rs graph, with the exact scan beside it as its oracle.
+//! The scan serves small sets, where it is faster than the graph. All use of hnsw_rs is in this file.
+
+use hnsw_rs::prelude::{Distance, Hnsw};
+
+/// Below this many exemplars the exact scan serves: measured crossover of both at 64 dimensions, see ARCHITECTURE.md.
+pub const EXACT_BELOW: usize = 4_000;
+
+/// Graph parameters: links per node, candidates while building, candidates while searching (recall 0.99, see tests).
+const LINKS: usize = 16;
+const EF_BUILD: usize = 200;
+const EF_SEARCH: usize = 64;
+const MAX_LAYERS: usize = 16;
+
+/// Vectors of unit length, searched by cosine similarity.
+pub struct Index {
+    width: usize,
+    vectors: Vec<f32>,
+    graph: Option<Hnsw<'static, f32, Cosine>>,
+}
+
+/// A vector found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hit {
+    /// Position of the vector, in the order given to [`Index::build`].
+    pub position: usize,
+    /// Cosine similarity, -1..1.
+    pub similarity: f32,
+}
+
+/// Cosine distance of unit vectors. hnsw_rs asserts that a distance is not negative, which rounding of a vector
+/// with itself can make it: hence the bound.
+#[derive(Clone, Copy, Default)]
+struct Cosine;
+
+impl Distance<f32> for Cosine {
+    fn eval(&self, a: &[f32], b: &[f32]) -> f32 {
+        (1.0 - dot(a, b)).max(0.0)
+    }
+}
+
+impl Index {
+    /// Builds an index over `vectors` (row after row, `width` each, of unit length). Inserted one by one: the
+    /// parallel insert of hnsw_rs is not reproducible.
+    pub fn build(width: usize, vectors: Vec<f32>) -> Self {
+        let count = vectors.len() / width;
+        Self::with_graph(width, vectors, count >= EXACT_BELOW)
+    }
+
+    /// Builds with or without the graph, whatever the size.
+    pub fn with_graph(width: usize, vectors: Vec<f32>, graph: bool) -> Self {
+        assert!(width > 0 && vectors.len().is_multiple_of(width), "vectors come in rows of {width}");
+        let graph = graph.then(|| {
+            let graph = Hnsw::new(LINKS, vectors.len() / width, MAX_LAYERS, EF_BUILD, Cosine);
+            for (position, vector) in vectors.chunks_exact(width).enumerate() {
+                graph.insert((vector, position));
+            }
+            graph
+        });
+        Index { width, vectors, graph }
+    }
+
+    /// Number of vectors.
+    pub fn len(&self) -> usize {
+        self.vectors.len() / self.width
+    }
+
+    /// Whether there is no vector.
+    pub fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
+    }
+
+    /// The `count` vectors most similar to `query` (of unit length), nearest first.
+    pub fn search(&self, query: &[f32], count: usize) -> Vec<Hit> {
+        let Some(graph) = &self.graph else { return self.exact(query, count) };
+        let hits = graph.search(query, count, EF_SEARCH.max(2 * count));
+        hits.iter().map(|hit| Hit { position: hit.d_id, similarity: 1.0 - hit.distance }).collect()
+    }
+
+    /// The same by comparing all: the oracle.
+    pub fn exact(&self, query: &[f32], count: usize) -> Vec<Hit> {
+        let mut hits: Vec<Hit> = self
+            .vectors
+            .chunks_exact(self.width)
+            .enumerate()
+            .map(|(position, vector)| Hit { position, similarity: dot(query, vector) })
+            .collect();
+        let nearer = |a: &Hit, b: &Hit| b.similarity.total_cmp(&a.similarity).then(a.position.cmp(&b.position));
+        let count = count.min(hits.len());
+        if count > 0 && count < hits.len() {
+            hits.select_nth_unstable_by(count - 1, nearer);
+            hits.truncate(count);
+        }
+        hits.sort_by(nearer);
+        hits
+    }
+}
+
+/// Eight sums side by side, which the compiler keeps in vector registers.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for lane in 0..8 {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    fn unit_vectors(count: usize, width: usize, seed: u64) -> Vec<f32> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut vectors: Vec<f32> = (0..count * width).map(|_| random.random_range(-1.0f32..1.0)).collect();
+        for vector in vectors.chunks_exact_mut(width) {
+            let norm = dot(vector, vector).sqrt();
+            vector.iter_mut().for_each(|x| *x /= norm);
+        }
+        vectors
+    }
+
+    #[test]
+    fn the_graph_agrees_with_the_exact_scan() {
+        let (width, count) = (32, 3_000);
+        let index = Index::with_graph(width, unit_vectors(count, width, 1), true);
+        let queries = unit_vectors(100, width, 2);
+        let found: usize = queries
+            .chunks_exact(width)
+            .map(|query| {
+                let exact: Vec<_> = index.exact(query, 10).iter().map(|hit| hit.position).collect();
+                index.search(query, 10).iter().filter(|hit| exact.contains(&hit.position)).count()
+            })
+            .sum();
+        // Uniform random vectors are the hardest case; exemplars in the learned space lie in clusters.
+        assert!(found >= 850, "recall@10 is {} of 1000", found);
+    }
+
+    #[test]
+    fn a_vector_is_its_own_nearest_and_never_panics() {
+        let (width, count) = (16, 500);
+        let vectors = unit_vectors(count, width, 3);
+        let index = Index::with_graph(width, vectors.clone(), true);
+        for (position, vector) in vectors.chunks_exact(width).enumerate() {
+            let hit = index.search(vector, 1)[0];
+            assert_eq!(hit.position, position);
+            assert!((hit.similarity - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn small_sets_and_large_counts_are_served() {
+        let index = Index::build(4, unit_vectors(3, 4, 4));
+        assert_eq!(index.search(&[1.0, 0.0, 0.0, 0.0], 10).len(), 3);
+        assert!(Index::build(4, Vec::new()).search(&[1.0, 0.0, 0.0, 0.0], 10).is_empty());
+    }
+}

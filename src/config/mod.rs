@@ -1,0 +1,32 @@
+//! Configuration in two stages: `raw.rs` (as written) and `resolved.rs` (checked, secrets read, names tied).
+//! `default.toml` holds every default and documents every key.
+
+mod raw;
+mod resolved;
+mod secret;
+
+pub use raw::{DEFAULT, RawConfig, RawPolicy, layered};
+pub use resolved::{
+    ClassConfig, Config, DeploymentConfig, EmbedderConfig, HttpProvider, LocalProvider, ProviderConfig, ProviderKind,
+    RecordConfig, RoutingConfig, ServerConfig, Skipped,
+};
+pub use secret::Secret;
+
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// The file used when `--config` names none and it exists.
+pub const CONFIG_FILE: &str = "waypost.toml";
+
+/// Loads `file`, or `./waypost.toml` when it exists, or the defaults alone.
+///
+/// # Errors
+/// [`Error::Config`] with file, key and what was expected; [`Error::Io`] when a named file cannot be read.
+pub fn load(file: Option<&Path>) -> Result<Config> {
+    let found = file.or_else(|| Path::new(CONFIG_FILE).exists().then(|| Path::new(CONFIG_FILE)));
+    let (name, text) = match found {
+        Some(path) => (path.display().to_string(), std::fs::read_to_string(path).map_err(Error::io(path))?),
+        None => ("(defaults)".into(), String::new()),
+    };
+    Config::resolve(&name, layered(&name, &text)?)
+}

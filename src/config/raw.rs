@@ -1,0 +1,107 @@
+//! Stage one of the configuration: the TOML as written, every key optional, unknown keys refused.
+//! The meaning of each key stands in `default.toml`. Stage two is `resolved.rs`.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A configuration file as written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    pub server: RawServer,
+    pub embedder: RawEmbedder,
+    pub routing: RawRouting,
+    pub policy: RawPolicy,
+    pub policies: BTreeMap<String, RawPolicy>,
+    pub record: RawRecord,
+    pub class: Vec<RawClass>,
+    pub provider: Vec<RawProvider>,
+    pub deployment: Vec<RawDeployment>,
+}
+
+/// Declares one table of the file: every key optional.
+macro_rules! table {
+    ($name:ident { $($field:ident : $kind:ty),* $(,)? }) => {
+        #[doc = concat!("`", stringify!($name), "`: keys as documented in default.toml.")]
+        #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $(#[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$kind>,)*
+        }
+    };
+}
+
+table!(RawServer { listen: String, max_body_bytes: usize, max_in_flight: usize, request_timeout_ms: u64, log_prompts: bool });
+table!(RawEmbedder {
+    model: String, pooling: String, prefix: String, revision: String, window_chars: usize, max_tokens: usize,
+    threads: usize, queue: usize, deadline_ms: u64,
+});
+table!(RawRouting { model: String, default_class: String, neighbors_shown: usize });
+table!(RawPolicy {
+    quality_floor: f64, worth: f64, value_of_second: f64, tie_share: f64, max_cost: f64, max_latency_ms: f64,
+    regions: Vec<String>, max_attempts: usize,
+});
+table!(RawRecord { keep: usize, assumed_ttft_ms: f64, assumed_tokens_per_second: f64, half_life_s: f64 });
+table!(RawClass { name: String, enabled: bool, description: String, covers: Vec<String>, output_tokens: u64 });
+table!(RawProvider {
+    name: String, enabled: bool, kind: String, base_url: String, key: String, optional: bool, discover: bool,
+    stream_usage: bool, connect_timeout_ms: u64, first_byte_timeout_ms: u64, idle_timeout_ms: u64,
+    model: String, max_concurrent: usize, queue: usize, max_output_tokens: u64,
+});
+table!(RawDeployment {
+    name: String, enabled: bool, provider: String, model: String, aliases: Vec<String>, classes: Vec<String>,
+    input: f64, output: f64, cached_input: f64, context_tokens: u64, max_output_tokens: u64,
+    vision: bool, tools: bool, json_schema: bool, region: String, standby: u8,
+});
+
+/// The shipped defaults.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// The defaults with `text` (the contents of `file`) laid over them.
+///
+/// # Errors
+/// [`Error::Config`] naming the file, line and key of a syntax error, an unknown key or a value of the wrong type.
+pub fn layered(file: &str, text: &str) -> Result<RawConfig> {
+    // Parsed alone first: a mistake is reported with the line it has in the operator's own file.
+    toml::from_str::<RawConfig>(text).map_err(|error| Error::Config {
+        file: file.into(),
+        key: error.span().map_or("?".into(), |span| format!("line {}", 1 + text[..span.start].matches('\n').count())),
+        problem: error.message().replace('\n', " "),
+    })?;
+    let mut merged: toml::Table = toml::from_str(DEFAULT).expect("the shipped defaults parse");
+    overlay(&mut merged, toml::from_str(text).expect("parsed above"));
+    RawConfig::deserialize(merged).map_err(|error| Error::Config {
+        file: file.into(),
+        key: "(merged)".into(),
+        problem: error.message().into(),
+    })
+}
+
+/// Lays `upper` over `lower`: tables key by key, arrays of tables by `name`, everything else replaced.
+fn overlay(lower: &mut toml::Table, upper: toml::Table) {
+    use toml::Value::{Array, Table};
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(Table(below)), Table(above)) => overlay(below, above),
+            (Some(Array(below)), Array(above)) if is_named(&above) => overlay_named(below, above),
+            (_, value) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}
+
+fn is_named(array: &[toml::Value]) -> bool {
+    !array.is_empty() && array.iter().all(|item| item.get("name").is_some())
+}
+
+fn overlay_named(lower: &mut Vec<toml::Value>, upper: Vec<toml::Value>) {
+    for item in upper {
+        let twin = lower.iter_mut().find(|below| below.get("name") == item.get("name"));
+        match (twin, item) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => overlay(below, above),
+            (_, item) => lower.push(item),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Stage two of the configuration: values checked, secrets read, names tied together. What is in [`Config`] is valid.
+
+use super::raw::{RawConfig, RawDeployment, RawPolicy, RawProvider};
+use super::secret::{Secret, to_toml};
+use crate::error::{Error, Result};
+use crate::money::Money;
+use crate::policy::Policy;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from, for messages.
+    pub file: String,
+    pub server: ServerConfig,
+    pub embedder: EmbedderConfig,
+    pub routing: RoutingConfig,
+    /// The default policy.
+    pub policy: Policy,
+    /// Named policies, complete.
+    pub policies: BTreeMap<String, Policy>,
+    pub record: RecordConfig,
+    pub classes: Vec<ClassConfig>,
+    pub providers: Vec<ProviderConfig>,
+    pub deployments: Vec<DeploymentConfig>,
+    /// Optional providers that are left out, and why.
+    pub skipped: Vec<Skipped>,
+    shown: String,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub listen: String,
+    pub max_body_bytes: usize,
+    pub max_in_flight: usize,
+    pub request_timeout: Duration,
+    pub log_prompts: bool,
+}
+
+/// `[embedder]`.
+#[derive(Clone, Debug)]
+pub struct EmbedderConfig {
+    pub model: String,
+    pub pooling: Option<String>,
+    pub prefix: Option<String>,
+    pub revision: Option<String>,
+    pub window_chars: usize,
+    pub max_tokens: usize,
+    pub threads: usize,
+    pub queue: usize,
+    pub deadline: Duration,
+}
+
+/// `[routing]`.
+#[derive(Clone, Debug)]
+pub struct RoutingConfig {
+    pub model: String,
+    pub default_class: String,
+    pub neighbors_shown: usize,
+}
+
+/// `[record]`.
+#[derive(Clone, Debug)]
+pub struct RecordConfig {
+    pub keep: usize,
+    pub assumed_ttft_ms: f64,
+    pub assumed_tokens_per_second: f64,
+    pub half_life_s: f64,
+}
+
+/// `[[class]]`, with `covers` resolved to the names of all other classes whose prompts it answers.
+#[derive(Clone, Debug)]
+pub struct ClassConfig {
+    pub name: String,
+    pub description: String,
+    pub covers: Vec<String>,
+    pub output_tokens: u64,
+}
+
+/// `[[provider]]`.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    pub name: String,
+    pub kind: ProviderKind,
+}
+
+/// What a provider is.
+#[derive(Clone, Debug)]
+pub enum ProviderKind {
+    /// An endpoint that speaks OpenAI's chat completions.
+    OpenAi(HttpProvider),
+    /// The model in this process.
+    Local(LocalProvider),
+}
+
+/// How to reach a provider over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpProvider {
+    /// Without a trailing slash.
+    pub base_url: String,
+    pub key: Option<Secret>,
+    pub optional: bool,
+    pub discover: bool,
+    pub stream_usage: bool,
+    pub connect_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// The model in this process.
+#[derive(Clone, Debug)]
+pub struct LocalProvider {
+    pub model: String,
+    pub max_concurrent: usize,
+    pub queue: usize,
+    pub max_output_tokens: u64,
+}
+
+/// `[[deployment]]`.
+#[derive(Clone, Debug)]
+pub struct DeploymentConfig {
+    pub name: String,
+    pub provider: String,
+    pub model: String,
+    pub aliases: Vec<String>,
+    /// Names of existing classes.
+    pub classes: Vec<String>,
+    /// Price of one prompt token.
+    pub input: Money,
+    /// Price of one prompt token read from the provider's cache.
+    pub cached_input: Money,
+    /// Price of one answer token.
+    pub output: Money,
+    pub context_tokens: u64,
+    pub max_output_tokens: u64,
+    pub vision: bool,
+    pub tools: bool,
+    pub json_schema: bool,
+    pub region: Option<String>,
+    /// 0 serves always; a larger number serves only classes that no smaller one serves.
+    pub standby: u8,
+}
+
+/// An optional provider that is left out.
+#[derive(Clone, Debug)]
+pub struct Skipped {
+    pub provider: String,
+    pub reason: String,
+}
+
+impl Config {
+    /// Checks a raw configuration that has the defaults beneath it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the file, the key and what was expected.
+    pub fn resolve(file: &str, raw: RawConfig) -> Result<Self> {
+        let check = Check { file };
+        let shown = to_toml(&raw);
+        let classes = check.classes(&raw)?;
+        let (providers, skipped) = check.providers(&raw)?;
+        let deployments = check.deployments(&raw, &classes, &providers)?;
+        let default_class = check.need("routing", "default_class", raw.routing.default_class)?;
+        if !classes.iter().any(|class| class.name == default_class) {
+            let names: Vec<_> = classes.iter().map(|class| class.name.as_str()).collect();
+            return Err(check.wrong("routing.default_class", format!("no [[class]] is named `{default_class}`; expected one of {}", names.join(", "))));
+        }
+        Ok(Config {
+            server: ServerConfig {
+                listen: check.need("server", "listen", raw.server.listen)?,
+                max_body_bytes: check.positive("server", "max_body_bytes", raw.server.max_body_bytes)?,
+                max_in_flight: check.positive("server", "max_in_flight", raw.server.max_in_flight)?,
+                request_timeout: check.millis("server", "request_timeout_ms", raw.server.request_timeout_ms)?,
+                log_prompts: check.need("server", "log_prompts", raw.server.log_prompts)?,
+            },
+            embedder: EmbedderConfig {
+                model: check.need("embedder", "model", raw.embedder.model)?,
+                pooling: raw.embedder.pooling,
+                prefix: raw.embedder.prefix,
+                revision: raw.embedder.revision,
+                window_chars: check.positive("embedder", "window_chars", raw.embedder.window_chars)?,
+                max_tokens: check.positive("embedder", "max_tokens", raw.embedder.max_tokens)?,
+                threads: check.positive("embedder", "threads", raw.embedder.threads)?,
+                queue: check.positive("embedder", "queue", raw.embedder.queue)?,
+                deadline: check.millis("embedder", "deadline_ms", raw.embedder.deadline_ms)?,
+            },
+            routing: RoutingConfig {
+                model: check.need("routing", "model", raw.routing.model)?,
+                default_class,
+                neighbors_shown: check.need("routing", "neighbors_shown", raw.routing.neighbors_shown)?,
+            },
+            policy: check.policy("policy", &raw.policy, &RawPolicy::default())?,
+            policies: raw
+                .policies
+                .iter()
+                .map(|(name, policy)| Ok((name.clone(), check.policy(&format!("policies.{name}"), policy, &raw.policy)?)))
+                .collect::<Result<_>>()?,
+            record: RecordConfig {
+                keep: check.positive("record", "keep", raw.record.keep)?,
+                assumed_ttft_ms: check.amount("record", "assumed_ttft_ms", raw.record.assumed_ttft_ms)?,
+                assumed_tokens_per_second: check.amount("record", "assumed_tokens_per_second", raw.record.assumed_tokens_per_second)?.max(0.1),
+                half_life_s: check.amount("record", "half_life_s", raw.record.half_life_s)?.max(0.1),
+            },
+            file: file.into(),
+            classes,
+            providers,
+            deployments,
+            skipped,
+            shown,
+        })
+    }
+
+    /// The whole configuration as TOML, secrets shown only by where they come from.
+    pub fn show(&self) -> &str {
+        &self.shown
+    }
+}
+
+/// Checks that name the file and the key.
+struct Check<'a> {
+    file: &'a str,
+}
+
+impl Check<'_> {
+    fn wrong(&self, key: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::Config { file: self.file.into(), key: key.into(), problem: problem.into() }
+    }
+
+    fn need<T>(&self, table: &str, key: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.wrong(format!("{table}.{key}"), "is missing"))
+    }
+
+    fn positive(&self, table: &str, key: &str, value: Option<usize>) -> Result<usize> {
+        match self.need(table, key, value)? {
+            0 => Err(self.wrong(format!("{table}.{key}"), "expected at least 1, got 0")),
+            value => Ok(value),
+        }
+    }
+
+    fn millis(&self, table: &str, key: &str, value: Option<u64>) -> Result<Duration> {
+        self.positive(table, key, value.map(|ms| ms as usize)).map(|ms| Duration::from_millis(ms as u64))
+    }
+
+    /// A number of dollars, milliseconds or tokens per second: finite and not negative.
+    fn amount(&self, table: &str, key: &str, value: Option<f64>) -> Result<f64> {
+        let value = self.need(table, key, value)?;
+        if value.is_finite() && value >= 0.0 {
+            return Ok(value);
+        }
+        Err(self.wrong(format!("{table}.{key}"), format!("expected a number of at least 0, got {value}")))
+    }
+
+    fn policy(&self, table: &str, raw: &RawPolicy, below: &RawPolicy) -> Result<Policy> {
+        Policy::from_raw(raw, below).map_err(|(key, problem)| self.wrong(format!("{table}.{key}"), problem))
+    }
+
+    fn classes(&self, raw: &RawConfig) -> Result<Vec<ClassConfig>> {
+        let enabled: Vec<_> = raw.class.iter().filter(|class| class.enabled != Some(false)).collect();
+        let mut names = Vec::new();
+        for class in &enabled {
+            let name = self.need("class", "name", class.name.clone())?;
+            if name == "auto" || names.contains(&name) {
+                return Err(self.wrong(format!("class `{name}`"), "expected a name that is neither `auto` nor taken"));
+            }
+            names.push(name);
+        }
+        let resolve = |(class, name): (&&super::raw::RawClass, &String)| {
+            let key = format!("class `{name}`");
+            Ok(ClassConfig {
+                covers: self.class_names(&format!("{key}: covers"), class.covers.as_deref().unwrap_or(&[]), &names)?
+                    .into_iter()
+                    .filter(|covered| covered != name)
+                    .collect(),
+                description: class.description.clone().unwrap_or_default(),
+                output_tokens: self.need(&key, "output_tokens", class.output_tokens)?,
+                name: name.clone(),
+            })
+        };
+        enabled.iter().zip(&names).map(resolve).collect()
+    }
+
+    /// `["*"]` as all classes; every other name must exist.
+    fn class_names(&self, key: &str, wanted: &[String], known: &[String]) -> Result<Vec<String>> {
+        if wanted.iter().any(|name| name == "*") {
+            return Ok(known.to_vec());
+        }
+        match wanted.iter().find(|name| !known.contains(name)) {
+            Some(name) => Err(self.wrong(key, format!("no [[class]] is named `{name}`; expected some of {}, or \"*\"", known.join(", ")))),
+            None => Ok(wanted.to_vec()),
+        }
+    }
+
+    fn providers(&self, raw: &RawConfig) -> Result<(Vec<ProviderConfig>, Vec<Skipped>)> {
+        let (mut used, mut skipped) = (Vec::new(), Vec::new());
+        for provider in &raw.provider {
+            let name = self.need("provider", "name", provider.name.clone())?;
+            if provider.enabled == Some(false) {
+                skipped.push(Skipped { provider: name, reason: "enabled = false".into() });
+                continue;
+            }
+            match self.provider(&name, provider)? {
+                Ok(kind) => used.push(ProviderConfig { name, kind }),
+                Err(reason) => skipped.push(Skipped { provider: name, reason }),
+            }
+        }
+        Ok((used, skipped))
+    }
+
+    /// The provider, or the reason why an optional one is left out.
+    fn provider(&self, name: &str, raw: &RawProvider) -> Result<std::result::Result<ProviderKind, String>> {
+        let table = format!("provider `{name}`");
+        let kind = self.need(&table, "kind", raw.kind.clone())?;
+        let millis = |value: Option<u64>, default| Duration::from_millis(value.unwrap_or(default));
+        match kind.as_str() {
+            "local" => Ok(Ok(ProviderKind::Local(LocalProvider {
+                model: self.need(&table, "model", raw.model.clone())?,
+                max_concurrent: self.positive(&table, "max_concurrent", raw.max_concurrent)?,
+                queue: self.need(&table, "queue", raw.queue)?,
+                max_output_tokens: self.positive(&table, "max_output_tokens", raw.max_output_tokens.map(|tokens| tokens as usize))? as u64,
+            }))),
+            "openai" => {
+                let base_url = self.need(&table, "base_url", raw.base_url.clone())?;
+                if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+                    return Err(self.wrong(format!("{table}.base_url"), format!("expected http://… or https://…, got `{base_url}`")));
+                }
+                let optional = raw.optional.unwrap_or(false);
+                let key = match &raw.key {
+                    Some(source) => match Secret::read(self.file, &format!("{table}.key"), source)? {
+                        Some(secret) => Some(secret),
+                        None if optional => return Ok(Err(format!("{source} is not set"))),
+                        None => return Err(self.wrong(format!("{table}.key"), format!("{source} is not set; set it, or say `optional = true`"))),
+                    },
+                    None => None,
+                };
+                Ok(Ok(ProviderKind::OpenAi(HttpProvider {
+                    base_url: base_url.trim_end_matches('/').into(),
+                    key,
+                    optional,
+                    discover: raw.discover.unwrap_or(false),
+                    stream_usage: raw.stream_usage.unwrap_or(true),
+                    connect_timeout: millis(raw.connect_timeout_ms, 5_000),
+                    first_byte_timeout: millis(raw.first_byte_timeout_ms, 300_000),
+                    idle_timeout: millis(raw.idle_timeout_ms, 120_000),
+                })))
+            }
+            other => Err(self.wrong(format!("{table}.kind"), format!("expected \"openai\" or \"local\", got \"{other}\""))),
+        }
+    }
+
+    fn deployments(&self, raw: &RawConfig, classes: &[ClassConfig], providers: &[ProviderConfig]) -> Result<Vec<DeploymentConfig>> {
+        let known: Vec<String> = classes.iter().map(|class| class.name.clone()).collect();
+        let mut taken: HashSet<String> = known.iter().cloned().chain(["auto".to_string()]).collect();
+        let mut deployments = Vec::new();
+        for item in raw.deployment.iter().filter(|item| item.enabled != Some(false)) {
+            let deployment = self.deployment(item, &known)?;
+            let key = format!("deployment `{}`", deployment.name);
+            if !raw.provider.iter().any(|provider| provider.name.as_ref() == Some(&deployment.provider)) {
+                return Err(self.wrong(format!("{key}: provider"), format!("no [[provider]] is named `{}`", deployment.provider)));
+            }
+            if let Some(name) = std::iter::once(&deployment.name).chain(&deployment.aliases).find(|name| !taken.insert((*name).clone())) {
+                return Err(self.wrong(&key, format!("the name `{name}` is taken by `auto`, a class or another deployment")));
+            }
+            if providers.iter().any(|provider| provider.name == deployment.provider) {
+                deployments.push(deployment);
+            }
+        }
+        Ok(deployments)
+    }
+
+    fn deployment(&self, raw: &RawDeployment, known: &[String]) -> Result<DeploymentConfig> {
+        let name = self.need("deployment", "name", raw.name.clone())?;
+        let table = format!("deployment `{name}`");
+        let input = self.amount(&table, "input", raw.input)?;
+        Ok(DeploymentConfig {
+            provider: self.need(&table, "provider", raw.provider.clone())?,
+            model: self.need(&table, "model", raw.model.clone())?,
+            aliases: raw.aliases.clone().unwrap_or_default(),
+            classes: self.class_names(&format!("{table}: classes"), &self.need(&table, "classes", raw.classes.clone())?, known)?,
+            input: Money::per_mtok(input),
+            cached_input: Money::per_mtok(self.amount(&table, "cached_input", Some(raw.cached_input.unwrap_or(input)))?),
+            output: Money::per_mtok(self.amount(&table, "output", raw.output)?),
+            context_tokens: self.need(&table, "context_tokens", raw.context_tokens)?,
+            max_output_tokens: self.need(&table, "max_output_tokens", raw.max_output_tokens)?,
+            vision: raw.vision.unwrap_or(false),
+            tools: raw.tools.unwrap_or(false),
+            json_schema: raw.json_schema.unwrap_or(false),
+            region: raw.region.clone(),
+            standby: raw.standby.unwrap_or(0),
+            name,
+        })
+    }
+}

@@ -1,0 +1,259 @@
+//! The whole value that comes out of routing one request: class, deployment, fallbacks, and every reason.
+//! Headers, log, `/explain` and tests read this one value and nothing else.
+
+use crate::features::Features;
+use crate::money::Money;
+use crate::policy::Policy;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Everything Waypost decided about one request, and why.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Decision {
+    /// Names this decision in `x-waypost-decision` and `GET /explain/{id}`.
+    pub id: String,
+    /// Milliseconds since the Unix epoch; ids sort by it.
+    pub created_ms: u64,
+    /// The request's `model` as the client sent it.
+    pub requested: String,
+    /// The chosen class.
+    pub class: String,
+    /// The deployment tried first. `outcome.deployment` is the one that answered.
+    pub deployment: String,
+    /// The deployments tried next, in order, should it fail before its first byte.
+    pub fallbacks: Vec<String>,
+    /// How the class came about.
+    pub basis: Basis,
+    /// The decision in one sentence.
+    pub reason: String,
+    /// Name and version of the routing model; absent where it was not asked.
+    pub routing_model: Option<String>,
+    /// Facts read off the request.
+    pub features: Features,
+    /// What the caller wanted.
+    pub policy: Policy,
+    /// Largest class probability times similarity of the nearest exemplar, 0..1; absent where the prompt was not classified.
+    pub confidence: Option<f64>,
+    /// Whether the prompt was too far from every exemplar, so that the default class answers.
+    pub abstained: bool,
+    /// The confidence below which the router abstains.
+    pub gate: Option<f64>,
+    /// The nearest exemplars, nearest first.
+    pub neighbors: Vec<Neighbor>,
+    /// Every class with its terms, the best first.
+    pub classes: Vec<ClassScore>,
+    /// Every deployment with its terms, the best first, those that are out at the end.
+    pub deployments: Vec<DeploymentScore>,
+    /// What decided between deployments within `policy.tie_share` of the best; absent where there was no tie.
+    pub tie_breaker: Option<String>,
+    /// The smallest change of policy that would have chosen otherwise.
+    pub flip: Flip,
+    /// Where the time went.
+    pub timing: Timing,
+    /// What came of it; absent while the answer is under way, and for `/explain` requests, which forward nothing.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a class came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The prompt was classified and the policy chose.
+    Classified,
+    /// The prompt is far from every exemplar: the default class.
+    Abstained,
+    /// The prompt has no text to read: the default class.
+    NoText,
+    /// The embedding was late or its queue full: the default class.
+    Late,
+    /// The request named the class.
+    ClassNamed,
+    /// The request named the deployment.
+    DeploymentNamed,
+}
+
+/// An exemplar near the prompt.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Neighbor {
+    /// The exemplar's id.
+    pub id: String,
+    /// The beginning of its prompt.
+    pub text: String,
+    /// Its class.
+    pub label: String,
+    /// Cosine similarity in the learned space, -1..1.
+    pub similarity: f64,
+}
+
+/// One class and the terms of its score.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ClassScore {
+    pub class: String,
+    /// Calibrated probability that this class answers the prompt well, 0..1: its own label or one it covers. Absent where the prompt was not classified.
+    pub quality: Option<f64>,
+    /// The head's estimate of the same, before joining.
+    pub head: Option<f64>,
+    /// The neighbors' estimate of the same, before joining.
+    pub neighbors: Option<f64>,
+    /// Dollars expected for the answer at its best deployment.
+    #[schema(value_type = Option<f64>)]
+    pub expected_cost: Option<Money>,
+    /// Milliseconds expected for the whole answer at its best deployment.
+    pub expected_latency_ms: Option<f64>,
+    /// `worth x quality - expected_cost - value_of_second x expected_latency`, in dollars (worth is 0 under a quality floor).
+    pub score: Option<f64>,
+    /// Why it was not considered; absent where it was.
+    pub out: Option<String>,
+}
+
+/// One deployment and the terms of its score. Money is in dollars.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DeploymentScore {
+    pub deployment: String,
+    pub provider: String,
+    /// The provider's name for the model.
+    pub model: String,
+    /// Whether it serves the chosen class (otherwise only a class that covers it).
+    pub in_class: bool,
+    /// Prompt tokens times their price.
+    #[schema(value_type = f64)]
+    pub input_cost: Money,
+    /// Expected answer tokens times their price.
+    #[schema(value_type = f64)]
+    pub output_cost: Money,
+    /// Expected answer tokens.
+    pub output_tokens: u64,
+    /// Expected milliseconds to the first token.
+    pub ttft_ms: f64,
+    /// Expected milliseconds from the first token to the last.
+    pub generation_ms: f64,
+    /// Answers its latency was measured on, decayed with time; 0: assumed, see `[record]`.
+    pub measured: f64,
+    /// `value_of_second` times the expected latency.
+    pub time_cost: f64,
+    /// What its recent failures add: `(cost + time) x f / (1 - f)` for a failure share `f`.
+    pub failure_cost: f64,
+    /// The sum of the terms in dollars; the smallest wins.
+    pub score: f64,
+    /// Requests it is answering now.
+    pub in_flight: usize,
+    /// Why it was not considered; absent where it was.
+    pub out: Option<String>,
+}
+
+impl DeploymentScore {
+    /// Expected dollars for the answer.
+    pub fn cost(&self) -> Money {
+        self.input_cost + self.output_cost
+    }
+
+    /// Expected milliseconds for the whole answer.
+    pub fn latency_ms(&self) -> f64 {
+        self.ttft_ms + self.generation_ms
+    }
+}
+
+/// The smallest changes of policy that would have chosen otherwise; absent where none would.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Flip {
+    /// For another class.
+    pub class: Option<Change>,
+    /// For another deployment of the same class.
+    pub deployment: Option<Change>,
+}
+
+/// One key of the policy changed.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Change {
+    /// The key, as in `[policy]`.
+    pub key: String,
+    /// Its value now.
+    pub from: f64,
+    /// The nearest value that chooses otherwise.
+    pub to: f64,
+    /// What would then be chosen.
+    pub would_choose: String,
+}
+
+/// Microseconds spent in each stage of the decision.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct Timing {
+    pub features_us: u64,
+    /// Waiting for an encoder thread.
+    pub queue_us: u64,
+    pub tokenize_us: u64,
+    /// Through the encoder.
+    pub encode_us: u64,
+    /// Head, neighbors and stacker.
+    pub classify_us: u64,
+    /// Class, ranking and flip.
+    pub policy_us: u64,
+    pub total_us: u64,
+}
+
+/// What came of a forwarded request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// The status the client got.
+    pub status: u16,
+    /// The deployment that answered.
+    pub deployment: Option<String>,
+    /// Every attempt in order.
+    pub attempts: Vec<Attempt>,
+    /// Tokens as the provider counted them.
+    pub usage: Option<Usage>,
+    /// Dollars, from the usage.
+    #[schema(value_type = Option<f64>)]
+    pub cost: Option<Money>,
+    /// Milliseconds from the request to the first byte of the answer.
+    pub ttft_ms: Option<f64>,
+    /// Milliseconds from the request to the end of the answer.
+    pub duration_ms: f64,
+    /// The provider's own request id.
+    pub upstream_request_id: Option<String>,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The whole answer was delivered.
+    Complete,
+    /// The upstream broke after its first byte; the client was told.
+    Broken,
+    /// The client went away.
+    Cancelled,
+    /// No deployment answered.
+    Failed,
+    /// The provider refused the request; the client got its words.
+    Refused,
+}
+
+/// One try at one deployment.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Attempt {
+    pub deployment: String,
+    /// The upstream's status, when it answered.
+    pub status: Option<u16>,
+    /// What went wrong; absent where nothing did.
+    pub error: Option<String>,
+    pub duration_ms: f64,
+}
+
+/// Tokens of one answer, as the provider counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Usage {
+    pub prompt_tokens: u64,
+    /// Of these, read from the provider's cache.
+    pub cached_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+impl Decision {
+    /// The deployments to try, in order.
+    pub fn candidates(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.deployment.as_str()).chain(self.fallbacks.iter().map(String::as_str))
+    }
+}

@@ -1,0 +1,58 @@
+//! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model with
+//! candle, `worker.rs` does so on threads of its own behind a bounded queue. Next stop: `classifier/`.
+
+mod encoder;
+mod sentences;
+mod window;
+mod worker;
+
+pub use encoder::{Encoder, EncoderSpec, Pooling};
+pub use window::window;
+pub use worker::{Embedded, Embedder, Late};
+
+use crate::error::{Error, Result};
+
+/// A vector of unit length. Made only by [`Embedding::new`], so nobody else checks for zero or NaN.
+///
+/// ```
+/// use waypost::embedder::Embedding;
+/// let embedding = Embedding::new(vec![3.0, 4.0]).unwrap();
+/// assert_eq!(embedding.as_slice(), &[0.6, 0.8]);
+/// assert!(Embedding::new(vec![0.0, 0.0]).is_err());
+/// assert!(Embedding::new(vec![f32::NAN, 1.0]).is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding(Vec<f32>);
+
+impl Embedding {
+    /// Scales `vector` to unit length.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it is empty, zero, or holds NaN or infinity.
+    pub fn new(mut vector: Vec<f32>) -> Result<Self> {
+        let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if !norm.is_finite() || norm <= f32::MIN_POSITIVE {
+            return Err(Error::Internal(format!("an embedding of length {norm} cannot be normalised")));
+        }
+        vector.iter_mut().for_each(|x| *x /= norm);
+        Ok(Embedding(vector))
+    }
+
+    /// The components.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// Cosine similarity with a vector of unit length, -1..1.
+    pub fn similarity(&self, other: &[f32]) -> f32 {
+        self.0.iter().zip(other).map(|(a, b)| a * b).sum()
+    }
+}
+
+/// What one forward pass yields of a text: the whole, and the sentence at either end, where a request usually stands.
+#[derive(Clone, Debug)]
+pub struct Views {
+    pub whole: Embedding,
+    pub first: Embedding,
+    pub last: Embedding,
+}

@@ -1,0 +1,93 @@
+//! Every way a request or a start-up can fail, as facts. `http/error.rs` alone turns them into statuses.
+
+use std::path::PathBuf;
+
+/// What went wrong. The text of a variant is what the person who can mend it reads: it says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client's request cannot be understood. `param` is the JSON path at fault, `code` a stable word for programs.
+    #[error("{message}")]
+    BadRequest {
+        message: String,
+        param: Option<String>,
+        code: &'static str,
+    },
+    /// The body is larger than `server.max_body_bytes`.
+    #[error("The request body is larger than this server's limit of {limit} bytes.")]
+    TooLarge { limit: usize },
+    /// `model` is neither `auto`, a class, a deployment nor an alias.
+    #[error("The model `{model}` does not exist. Use `auto`, a class ({classes}), or one of the deployments that GET /v1/models lists.")]
+    UnknownModel { model: String, classes: String },
+    /// `/explain/{id}` of a decision that is not, or no longer, kept.
+    #[error("No decision `{id}` is kept here. The last {kept} are; GET /explain lists them.")]
+    UnknownDecision { id: String, kept: usize },
+    /// Every deployment that could serve the class is out, with the reason for each.
+    #[error("No deployment fits this request. {reasons}")]
+    NothingFits { reasons: String, context: bool },
+    /// A bounded resource is taken.
+    #[error("{what} is busy. Try again in {retry_after_s} s.")]
+    Busy { what: String, retry_after_s: u64 },
+    /// The server as a whole is at `server.max_in_flight`.
+    #[error("This server is answering as many requests as it may ({limit}). Try again in {retry_after_s} s.")]
+    Overloaded { limit: usize, retry_after_s: u64 },
+    /// A provider refused the request itself; its own status and error body.
+    #[error("{message}")]
+    Refused { status: u16, message: String, body: Option<bytes::Bytes> },
+    /// All attempts failed before the first byte. `status` is what the client gets.
+    #[error("{message}")]
+    Upstream { status: u16, message: String, code: &'static str },
+    /// The configuration cannot be used.
+    #[error("{file}: {key}: {problem}")]
+    Config { file: String, key: String, problem: String },
+    /// Weights are missing, damaged or out of reach.
+    #[error("{0}")]
+    Weights(String),
+    /// A routing model or its training data cannot be used.
+    #[error("{0}")]
+    Model(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// Something that should not happen; the cause is for the log, not for the client.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A malformed request, naming the JSON path at fault.
+    pub fn bad(param: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Error::BadRequest {
+            message: message.into(),
+            param: Some(param.into()),
+            code,
+        }
+    }
+
+    /// The HTTP status the client gets.
+    pub fn status(&self) -> u16 {
+        match self {
+            Error::BadRequest { .. } | Error::NothingFits { .. } => 400,
+            Error::UnknownModel { .. } | Error::UnknownDecision { .. } => 404,
+            Error::TooLarge { .. } => 413,
+            Error::Busy { .. } => 429,
+            Error::Overloaded { .. } => 503,
+            Error::Refused { status, .. } | Error::Upstream { status, .. } => *status,
+            Error::Config { .. } | Error::Weights(_) | Error::Model(_) | Error::Io { .. } | Error::Internal(_) => 500,
+        }
+    }
+
+    /// Attaches the path to an I/O error: `fs::read(&path).map_err(Error::io(&path))`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Error::Io { path, source }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Error::Internal(format!("tensor computation failed: {error}"))
+    }
+}

@@ -1,0 +1,57 @@
+//! Facts read off a request: constraints for the choice of a deployment, never guesses about its difficulty.
+
+use crate::chat::{ChatRequest, Role};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What a request demands of whoever answers it.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Features {
+    /// Estimated prompt tokens: bytes / 4, within 4 % over languages where characters / 4 is 65 % off (see ARCHITECTURE.md).
+    pub tokens_in: u64,
+    /// The caller's limit on the answer, in tokens.
+    pub max_tokens: Option<u64>,
+    /// Messages in the conversation.
+    pub messages: usize,
+    /// User turns in the conversation.
+    pub user_turns: usize,
+    /// ISO 639-3 code of the last user turn's language, when the detector is sure.
+    pub language: Option<String>,
+    /// Images in the conversation.
+    pub images: usize,
+    /// Tool definitions given.
+    pub tools: usize,
+    /// Whether the answer must be JSON.
+    pub json_schema: bool,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// The conversation this belongs to (`prompt_cache_key` or `user`).
+    pub session: Option<String>,
+}
+
+/// A message's own tokens: role and separators in the chat templates of current models.
+const TOKENS_PER_MESSAGE: u64 = 4;
+
+/// Characters looked at for the language.
+const LANGUAGE_CHARS: usize = 512;
+
+impl Features {
+    /// Reads the facts off a request.
+    pub fn read(request: &ChatRequest) -> Self {
+        let bytes = request.tools_bytes + request.messages.iter().map(|message| message.text.len()).sum::<usize>();
+        let user_turns = request.messages.iter().filter(|message| message.role == Role::User);
+        let last: String = user_turns.clone().next_back().map(|turn| turn.text.chars().take(LANGUAGE_CHARS).collect()).unwrap_or_default();
+        Features {
+            tokens_in: (bytes as u64).div_ceil(4) + TOKENS_PER_MESSAGE * request.messages.len() as u64,
+            max_tokens: request.max_tokens,
+            messages: request.messages.len(),
+            user_turns: user_turns.count(),
+            language: whatlang::detect(&last).filter(|info| info.is_reliable()).map(|info| info.lang().code().into()),
+            images: request.messages.iter().map(|message| message.images).sum(),
+            tools: request.tools,
+            json_schema: request.json_schema,
+            stream: request.stream,
+            session: request.session.clone(),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Forwarding: attempts in the decision's order until one answers, then its bytes as they come.
+//!
+//! Nothing is committed to the client before the first real byte: until then a failure goes to the next deployment.
+//! After it, a break is an explicit error event, never a clean end. What came of it is recorded when the body ends,
+//! however it ends: [`Recorder`] is dropped with the body.
+
+use crate::chat::ChatRequest;
+use crate::decision::{Attempt, Decision, End, Outcome, Usage};
+use crate::error::Error;
+use crate::money::Money;
+use crate::providers::sse::{self, DONE, Event};
+use crate::providers::{Body, Call, Deployment, Failure, FailureKind};
+use crate::record::InFlight;
+use crate::router::Router;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// An answer that has begun.
+pub struct Answer {
+    pub decision: Decision,
+    /// The deployment that answers.
+    pub deployment: String,
+    pub body: AnswerBody,
+}
+
+/// What goes to the client.
+pub enum AnswerBody {
+    Whole(Bytes),
+    Events(BoxStream<'static, Bytes>),
+}
+
+/// Why there is no answer, with the decision where one was made.
+pub struct Refusal {
+    pub error: Error,
+    pub decision: Option<Box<Decision>>,
+}
+
+impl Refusal {
+    /// An error before anything was decided.
+    pub fn before_decision(error: Error) -> Self {
+        Refusal { error, decision: None }
+    }
+}
+
+/// Tries the decision's deployments in order.
+///
+/// # Errors
+/// A [`Refusal`] when a provider refuses the request itself, or none answers in `policy.max_attempts` attempts.
+pub async fn forward(router: Arc<Router>, request: ChatRequest, decision: Decision) -> Result<Answer, Refusal> {
+    let request = Arc::new(request);
+    let mut recorder = Recorder::open(router.clone(), &decision);
+    let deadline = recorder.start + router.config.server.request_timeout;
+    let mut failures: Vec<Failure> = Vec::new();
+    let candidates: Vec<String> = decision.candidates().take(decision.policy.max_attempts).map(String::from).collect();
+    for name in &candidates {
+        let Some(deployment) = router.fleet.named(name) else { continue };
+        let in_flight = router.health.begin(name);
+        let begun = Instant::now();
+        let attempt = tokio::time::timeout_at(deadline.into(), first_byte(deployment, &request)).await;
+        let attempt = attempt.unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "the request's time was over")));
+        recorder.attempted(name, begun, attempt.as_ref().err());
+        match attempt {
+            Ok(first) => return Ok(answer(recorder, decision, deployment, first, in_flight, request.include_usage)),
+            Err(failure) => {
+                let last = !failure.is_retryable() || Instant::now() >= deadline;
+                failures.push(failure);
+                if last {
+                    break;
+                }
+            }
+        }
+    }
+    let error = give_up(&recorder.attempts, failures);
+    recorder.status = error.status();
+    recorder.finish(if matches!(error, Error::Refused { .. }) { End::Refused } else { End::Failed });
+    Err(Refusal { error, decision: Some(Box::new(decision)) })
+}
+
+/// An answer of which the first real byte is here.
+enum First {
+    Whole { body: Bytes, usage: Option<Usage>, request_id: Option<String> },
+    Events { first: Bytes, event: Event, rest: BoxStream<'static, Result<Bytes, Failure>>, request_id: Option<String> },
+}
+
+/// Calls a deployment and waits for the first real byte: a whole completion, or an event with data that is no error.
+async fn first_byte(deployment: &Deployment, request: &Arc<ChatRequest>) -> Result<First, Failure> {
+    let call = Call { request: request.clone(), model: deployment.config.model.clone() };
+    let reply = deployment.provider.send(call).await?;
+    let request_id = reply.request_id;
+    let mut rest = match reply.body {
+        Body::Whole(body) => {
+            let usage = sse::read_whole(&body).ok_or_else(|| Failure::new(FailureKind::Garbage, "answered something that is no chat completion"))?;
+            return Ok(First::Whole { body, usage, request_id });
+        }
+        Body::Events(events) => events,
+    };
+    while let Some(first) = rest.next().await {
+        let first = first?;
+        let event = sse::read(&first);
+        match &event {
+            Event { has_data: false, .. } => {}
+            Event { error: Some(message), .. } => return Err(Failure::new(FailureKind::Down, format!("answered an error: {message}"))),
+            Event { garbage: true, .. } => return Err(Failure::new(FailureKind::Garbage, "streamed something that is no chat completion")),
+            Event { done: true, .. } => break,
+            _ => return Ok(First::Events { first, event, rest, request_id }),
+        }
+    }
+    Err(Failure::new(FailureKind::Garbage, "the stream ended before it began"))
+}
+
+fn answer(mut recorder: Recorder, decision: Decision, deployment: &Deployment, first: First, in_flight: InFlight, include_usage: bool) -> Answer {
+    recorder.answering(deployment);
+    let body = match first {
+        First::Whole { body, usage, request_id } => {
+            (recorder.usage, recorder.request_id) = (usage, request_id);
+            recorder.finish(End::Complete);
+            AnswerBody::Whole(body)
+        }
+        First::Events { first, event, rest, request_id } => {
+            (recorder.streamed, recorder.request_id) = (true, request_id);
+            let relay = Relay { recorder, rest, waiting: Some((first, event)), finished: false, include_usage, ended: false, _in_flight: in_flight };
+            AnswerBody::Events(relay.stream())
+        }
+    };
+    Answer { decision, deployment: deployment.config.name.clone(), body }
+}
+
+/// Passes events on as they come, and watches how the stream ends.
+struct Relay {
+    recorder: Recorder,
+    rest: BoxStream<'static, Result<Bytes, Failure>>,
+    /// The first event, already read.
+    waiting: Option<(Bytes, Event)>,
+    /// A choice has finished: an upstream that then ends without `[DONE]` is complete all the same.
+    finished: bool,
+    include_usage: bool,
+    ended: bool,
+    _in_flight: InFlight,
+}
+
+impl Relay {
+    fn stream(self) -> BoxStream<'static, Bytes> {
+        futures::stream::unfold(self, |mut relay| async move {
+            loop {
+                if relay.ended {
+                    return None;
+                }
+                if let Some(bytes) = relay.next().await {
+                    return Some((bytes, relay));
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// What goes to the client next; `None` for an event that only Waypost asked for, and after the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        let (bytes, event) = match self.waiting.take() {
+            Some(waiting) => waiting,
+            None => match self.rest.next().await {
+                Some(Ok(bytes)) => {
+                    let event = sse::read(&bytes);
+                    (bytes, event)
+                }
+                Some(Err(failure)) => return Some(self.broken(&failure.message)),
+                None if self.finished => return Some(self.complete(Bytes::from_static(DONE))),
+                None => return Some(self.broken("the stream ended without an end")),
+            },
+        };
+        self.finished |= event.finished;
+        if event.usage.is_some() {
+            self.recorder.usage = event.usage;
+        }
+        match event {
+            Event { error: Some(message), .. } => Some(self.broken(&message)),
+            Event { garbage: true, .. } => Some(self.broken("streamed something that is no chat completion")),
+            Event { done: true, .. } => Some(self.complete(bytes)),
+            Event { only_usage: true, .. } if !self.include_usage => None,
+            _ => Some(bytes),
+        }
+    }
+
+    fn complete(&mut self, last: Bytes) -> Bytes {
+        self.ended = true;
+        self.recorder.finish(End::Complete);
+        last
+    }
+
+    fn broken(&mut self, why: &str) -> Bytes {
+        self.ended = true;
+        let deployment = self.recorder.deployment.clone().unwrap_or_default();
+        self.recorder.broke(why);
+        self.recorder.finish(End::Broken);
+        sse::error_event(&format!("The answer of {deployment} broke off: {why}. What came before is incomplete."))
+    }
+}
+
+/// Writes down what came of a decision, once; a recorder dropped before that means that the client went away.
+struct Recorder {
+    router: Arc<Router>,
+    decision: String,
+    class: String,
+    start: Instant,
+    status: u16,
+    attempts: Vec<Attempt>,
+    deployment: Option<String>,
+    prices: Option<[Money; 3]>,
+    usage: Option<Usage>,
+    ttft_ms: Option<f64>,
+    streamed: bool,
+    request_id: Option<String>,
+    written: bool,
+}
+
+impl Recorder {
+    fn open(router: Arc<Router>, decision: &Decision) -> Self {
+        Recorder {
+            router,
+            decision: decision.id.clone(),
+            class: decision.class.clone(),
+            start: Instant::now(),
+            status: 200,
+            attempts: Vec::new(),
+            deployment: None,
+            prices: None,
+            usage: None,
+            ttft_ms: None,
+            streamed: false,
+            request_id: None,
+            written: false,
+        }
+    }
+
+    fn attempted(&mut self, deployment: &str, begun: Instant, failure: Option<&Failure>) {
+        // A request that is itself at fault says nothing about the deployment.
+        if failure.is_some_and(Failure::is_retryable) {
+            self.router.health.failed(deployment);
+        }
+        self.attempts.push(Attempt {
+            deployment: deployment.into(),
+            status: failure.map_or(Some(200), |failure| failure.status),
+            error: failure.map(|failure| failure.message.clone()),
+            duration_ms: millis(begun),
+        });
+    }
+
+    fn answering(&mut self, deployment: &Deployment) {
+        self.deployment = Some(deployment.config.name.clone());
+        self.prices = Some([deployment.config.input, deployment.config.cached_input, deployment.config.output]);
+        self.ttft_ms = self.attempts.last().map(|attempt| attempt.duration_ms);
+    }
+
+    fn broke(&mut self, why: &str) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.error = Some(why.into());
+            self.router.health.failed(&attempt.deployment);
+        }
+    }
+
+    fn cost(&self) -> Option<Money> {
+        let (usage, [input, cached, output]) = (self.usage?, self.prices?);
+        let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        Some(input.times(fresh) + cached.times(usage.cached_tokens.min(usage.prompt_tokens)) + output.times(usage.completion_tokens))
+    }
+
+    fn finish(&mut self, end: End) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let duration_ms = millis(self.start);
+        if let (End::Complete, Some(deployment), Some(first_byte_ms)) = (end, &self.deployment, self.ttft_ms) {
+            let tokens = self.usage.map(|usage| usage.completion_tokens);
+            self.router.health.answered(deployment, &self.class, self.streamed.then_some(first_byte_ms), duration_ms, tokens);
+        }
+        let cost = self.cost();
+        tracing::info!(
+            decision = %self.decision,
+            class = %self.class,
+            deployment = self.deployment.as_deref().unwrap_or("-"),
+            attempts = self.attempts.len(),
+            status = self.status,
+            end = ?end,
+            tokens_out = self.usage.map(|usage| usage.completion_tokens),
+            dollars = cost.map(Money::dollars),
+            ms = duration_ms.round(),
+            error = self.attempts.last().and_then(|attempt| attempt.error.as_deref()),
+            "answered"
+        );
+        let outcome = Outcome {
+            end,
+            status: self.status,
+            deployment: self.deployment.clone(),
+            attempts: std::mem::take(&mut self.attempts),
+            usage: self.usage,
+            cost,
+            ttft_ms: self.ttft_ms,
+            duration_ms,
+            upstream_request_id: self.request_id.clone(),
+        };
+        self.router.decisions.finish(&self.decision, outcome);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if !self.written {
+            self.status = 499;
+            self.finish(End::Cancelled);
+        }
+    }
+}
+
+/// The error after the last attempt. A refusal speaks in the provider's words; else the last failure decides the status.
+fn give_up(attempts: &[Attempt], mut failures: Vec<Failure>) -> Error {
+    let Some(last) = failures.pop() else { return Error::Internal("a decision without a deployment".into()) };
+    if last.kind == FailureKind::Refused {
+        return Error::Refused { status: last.status.unwrap_or(400), message: last.message, body: last.body };
+    }
+    let told: Vec<String> = attempts.iter().map(|attempt| format!("{}: {}", attempt.deployment, attempt.error.as_deref().unwrap_or("?"))).collect();
+    let message = format!("No deployment answered. {}.", told.join("; "));
+    match last.kind {
+        FailureKind::Busy if failures.iter().all(|failure| failure.kind == FailureKind::Busy) => {
+            let retry_after_s = failures.iter().chain([&last]).filter_map(|failure| failure.retry_after_s).min().unwrap_or(1);
+            Error::Busy { what: told.join("; "), retry_after_s }
+        }
+        FailureKind::Timeout => Error::Upstream { status: 504, message, code: "upstream_timeout" },
+        _ => Error::Upstream { status: 502, message, code: "upstream_failed" },
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,109 @@
+//! `POST /v1/chat/completions`.
+
+use super::State;
+use crate::chat::ChatRequest;
+use crate::decision::Decision;
+use crate::error::{Error, Result};
+use crate::forward::{Answer, AnswerBody};
+use crate::router::Caller;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State as Shared};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use futures::stream::StreamExt;
+
+const CLASS: HeaderName = HeaderName::from_static("x-waypost-class");
+const DEPLOYMENT: HeaderName = HeaderName::from_static("x-waypost-deployment");
+const DECISION: HeaderName = HeaderName::from_static("x-waypost-decision");
+const POLICY: HeaderName = HeaderName::from_static("x-waypost-policy");
+const WARNING: HeaderName = HeaderName::from_static("x-waypost-warning");
+
+/// Seconds after which a caller refused for lack of room may try again.
+const RETRY_AFTER_S: u64 = 1;
+
+/// Routes a chat request and forwards it.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body(content = Object, description = "OpenAI's chat completion request. `model`: `auto`, a class, a deployment or an alias. Headers `x-waypost-class` and `x-waypost-policy` override."),
+    responses(
+        (status = 200, description = "OpenAI's chat completion, or server-sent chunks; headers x-waypost-class, x-waypost-deployment, x-waypost-decision", body = Object),
+        (status = "4XX", description = "The request is at fault", body = super::error::ErrorBody),
+        (status = "5XX", description = "No deployment answered", body = super::error::ErrorBody),
+    )
+)]
+pub async fn complete(Shared(state): Shared<State>, request: Request) -> Response {
+    let limit = state.router.config.server.max_in_flight;
+    let Ok(place) = state.places.clone().try_acquire_owned() else {
+        return Error::Overloaded { limit, retry_after_s: RETRY_AFTER_S }.into_response();
+    };
+    let (caller, request) = match read(&state, request).await {
+        Ok(read) => read,
+        Err(error) => return error.into_response(),
+    };
+    if state.router.config.server.log_prompts {
+        let window = crate::embedder::window(&request, state.router.config.embedder.window_chars);
+        tracing::info!(prompt = window, "asked");
+    }
+    match state.router.answer(request, &caller).await {
+        Ok(answer) => respond(answer, place),
+        Err(refusal) => {
+            let mut response = refusal.error.into_response();
+            if let Some(decision) = refusal.decision {
+                let deployment = decision.deployment.clone();
+                name(&mut response, &decision, &deployment);
+            }
+            response
+        }
+    }
+}
+
+/// What the caller says: headers and body. Shared with `POST /explain`.
+///
+/// # Errors
+/// [`Error::TooLarge`], or [`Error::BadRequest`] for what cannot be understood.
+pub async fn read(state: &State, request: Request) -> Result<(Caller, ChatRequest)> {
+    let (parts, body) = request.into_parts();
+    let caller = Caller { class: header(&parts.headers, &CLASS)?, policy: header(&parts.headers, &POLICY)? };
+    let limit = state.router.config.server.max_body_bytes;
+    let bytes = to_bytes(body, limit).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        if too_large { Error::TooLarge { limit } } else { Error::BadRequest { message: "The body broke off before its end.".into(), param: None, code: "incomplete_body" } }
+    })?;
+    Ok((caller, ChatRequest::parse(&bytes)?))
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>> {
+    let text = |value: &HeaderValue| value.to_str().map(|text| text.trim().to_string());
+    headers.get(name).map(text).transpose().map_err(|_| Error::bad(name.as_str(), "invalid_header", format!("Header {name} is not plain text.")))
+}
+
+/// The answer with its headers. The place in the server is held until the body ends.
+fn respond(answer: Answer, place: tokio::sync::OwnedSemaphorePermit) -> Response {
+    let mut response = match answer.body {
+        AnswerBody::Whole(bytes) => ([(CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response(),
+        AnswerBody::Events(events) => {
+            let held = events.map(move |event| {
+                let _until_the_end = &place;
+                Ok::<_, std::convert::Infallible>(event)
+            });
+            ([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")], Body::from_stream(held)).into_response()
+        }
+    };
+    name(&mut response, &answer.decision, &answer.deployment);
+    if answer.decision.deployments.iter().any(|score| score.deployment == answer.deployment && score.provider == "local") {
+        let warning = "answered by a tiny demonstration model; set a provider key for real answers";
+        response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));
+    }
+    response
+}
+
+/// Names the decision in the response's headers.
+fn name(response: &mut Response, decision: &Decision, deployment: &str) {
+    for (header, value) in [(CLASS, decision.class.as_str()), (DEPLOYMENT, deployment), (DECISION, &decision.id)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(header, value);
+        }
+    }
+}

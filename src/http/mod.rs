@@ -1,0 +1,95 @@
+//! The HTTP side: routes here, one file a handler, errors worded in `error.rs`. All use of axum is in this folder.
+
+mod chat;
+mod error;
+mod explain;
+mod models;
+mod openapi;
+mod status;
+
+use crate::error::{Error, Result};
+use crate::router::Router;
+use axum::Router as Routes;
+use axum::extract::FromRef;
+use axum::http::{HeaderName, Method, StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+
+/// What handlers share.
+#[derive(Clone)]
+struct State {
+    router: Arc<Router>,
+    /// Permits for requests being answered; one goes with each body until its end.
+    places: Arc<Semaphore>,
+    started: u64,
+}
+
+impl FromRef<State> for Arc<Router> {
+    fn from_ref(state: &State) -> Self {
+        state.router.clone()
+    }
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The whole application on one router: what `serve` runs, and what tests call.
+pub fn app(router: Arc<Router>) -> Routes {
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let places = Arc::new(Semaphore::new(router.config.server.max_in_flight));
+    Routes::new()
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/explain", post(explain::explain).get(explain::recent))
+        .route("/explain/{id}", get(explain::past))
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .with_state(State { router, places, started })
+}
+
+/// Listens until told to stop (Ctrl-C or SIGTERM), then lets running answers end.
+///
+/// # Errors
+/// [`Error::Config`] when the address cannot be listened on.
+pub async fn serve(router: Arc<Router>, ready: impl FnOnce(std::net::SocketAddr)) -> Result<()> {
+    let address = router.config.server.listen.clone();
+    let wrong = |error: std::io::Error| Error::Config { file: router.config.file.clone(), key: "server.listen".into(), problem: format!("cannot listen on {address}: {error}; choose another with --listen") };
+    let listener = TcpListener::bind(&address).await.map_err(wrong)?;
+    ready(listener.local_addr().map_err(wrong)?);
+    axum::serve(listener, app(router.clone())).with_graceful_shutdown(stop()).await.map_err(wrong)
+}
+
+async fn stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! { _ = interrupt => {}, _ = terminate.recv() => {} },
+            Err(_) => drop(interrupt.await),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupt.await);
+    tracing::info!("stopping: running answers are finished first");
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let message = format!("There is no {}. GET /openapi.json lists what is here.", uri.path());
+    error::respond(StatusCode::NOT_FOUND, &message, None, "not_found")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let message = format!("{} does not take {method}. GET /openapi.json lists what it takes.", uri.path());
+    error::respond(StatusCode::METHOD_NOT_ALLOWED, &message, None, "method_not_allowed")
+}

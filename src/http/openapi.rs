@@ -1,0 +1,27 @@
+//! `GET /openapi.json`, made from the types themselves.
+
+use axum::response::Json;
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Waypost", description = "An LLM router that explains every decision.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    paths(
+        super::chat::complete,
+        super::models::list,
+        super::models::one,
+        super::explain::explain,
+        super::explain::past,
+        super::explain::recent,
+        super::status::healthz,
+        super::status::readyz,
+        document
+    )
+)]
+struct Document;
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

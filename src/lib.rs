@@ -1,0 +1,41 @@
+//! Waypost: an LLM router that reads each prompt locally and explains every decision.
+//!
+//! The road of one request is in [`router`]. The map:
+//!
+//! | to see… | open |
+//! |---|---|
+//! | the whole pipeline, as a few calls | `router.rs` |
+//! | what a request is, and the facts read off it | `chat.rs`, `features.rs` |
+//! | text to vectors | `embedder/` |
+//! | vectors to quality per class: head, index, join | `classifier/` |
+//! | what the caller wants; class and deployment chosen by it | `policy/` |
+//! | attempts, streaming, what is recorded when the body ends | `forward.rs`, `record/` |
+//! | who answers: OpenAI-compatible endpoints, the local model | `providers/` |
+//! | the value everything else reads | `decision.rs` |
+//! | routes and error bodies | `http/` |
+//! | every config key | `config/default.toml` |
+//! | weights: manifests, fetching, verifying | `weights/` |
+//! | how a routing model is trained | `../training/` |
+//!
+//! Dependencies point one way: `main → cli → http → router → {embedder, classifier, policy, providers, record} →
+//! {chat, config, error}`; training reads embedder and classifier only.
+
+pub mod chat;
+pub mod classifier;
+pub mod cli;
+pub mod config;
+pub mod decision;
+pub mod embedder;
+pub mod error;
+pub mod features;
+pub mod forward;
+pub mod http;
+pub mod money;
+pub mod policy;
+pub mod providers;
+pub mod record;
+pub mod router;
+pub mod start;
+#[path = "../training/mod.rs"]
+pub mod training;
+pub mod weights;

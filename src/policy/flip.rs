@@ -1,0 +1,82 @@
+//! The smallest change of policy that would have chosen otherwise: what an operator turns to get another answer.
+
+use super::Policy;
+use super::class::{Candidate, choose, dollars, meets};
+use crate::decision::{Change, ClassScore, DeploymentScore};
+
+/// A step past a threshold, so that the changed policy lies on its other side.
+const STEP: f64 = 1e-6;
+
+/// The nearest quality floor (or worth, when the policy is in dollars) at which another class than `chosen` wins.
+pub fn class(candidates: &[Candidate<'_>], chosen: usize, policy: &Policy) -> Option<Change> {
+    let (key, from) = match policy.worth {
+        Some(worth) => ("worth", worth),
+        None => ("quality_floor", policy.quality_floor),
+    };
+    let mut trials = trials(candidates, chosen, policy);
+    trials.sort_by(|a, b| (a - from).abs().total_cmp(&(b - from).abs()));
+    trials.into_iter().find_map(|to| {
+        let changed = match policy.worth {
+            Some(_) => Policy { worth: Some(to), ..policy.clone() },
+            None => Policy { quality_floor: to, ..policy.clone() },
+        };
+        let winner = choose_under(candidates, &changed)?;
+        (winner != chosen).then(|| Change { key: key.into(), from, to, would_choose: candidates[winner].score.class.clone() })
+    })
+}
+
+/// Values of the key around which the winner can change: just past each quality, or where two classes' dollars cross.
+fn trials(candidates: &[Candidate<'_>], chosen: usize, policy: &Policy) -> Vec<f64> {
+    let quality = |candidate: &Candidate<'_>| candidate.score.quality.unwrap_or(0.0);
+    if policy.worth.is_none() {
+        let around = |candidate: &Candidate<'_>| [quality(candidate), quality(candidate) + STEP];
+        return candidates.iter().flat_map(around).filter(|floor| (0.0..=1.0).contains(floor)).collect();
+    }
+    let free = Policy { worth: Some(0.0), ..policy.clone() };
+    let winner = &candidates[chosen];
+    let crossing = |other: &Candidate<'_>| {
+        let gain = quality(other) - quality(winner);
+        let worth = (dollars(winner.score, &free) - dollars(other.score, &free)) / gain;
+        [worth - STEP, worth + STEP]
+    };
+    candidates.iter().flat_map(crossing).filter(|worth| worth.is_finite() && *worth >= 0.0).collect()
+}
+
+/// The class that would win under another policy: scores are recomputed, then chosen as in the decision itself.
+fn choose_under(candidates: &[Candidate<'_>], policy: &Policy) -> Option<usize> {
+    let rescored: Vec<ClassScore> = candidates
+        .iter()
+        .map(|candidate| ClassScore { score: Some(dollars(candidate.score, policy)), ..candidate.score.clone() })
+        .collect();
+    let again: Vec<_> = rescored.iter().zip(candidates).map(|(score, old)| Candidate { score, covers: old.covers }).collect();
+    let choice = choose(&again, policy)?;
+    // A floor nobody meets is no policy to recommend.
+    meets(again[choice.index].score, policy).then_some(choice.index)
+}
+
+/// The nearest value of a second at which another deployment of the same class scores better than the first.
+/// Scores are linear in it: `(cost + v x seconds) / (1 - failures)`.
+pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change> {
+    let first = ranked.first().filter(|first| first.out.is_none())?;
+    let line = |score: &DeploymentScore| {
+        let base = score.cost().dollars() + score.time_cost;
+        let factor = if base > 0.0 { score.score / base } else { 1.0 };
+        (score.cost().dollars() * factor, score.latency_ms() / 1e3 * factor)
+    };
+    let (cost, seconds) = line(first);
+    ranked[1..]
+        .iter()
+        .filter(|other| other.out.is_none() && other.in_class == first.in_class)
+        .filter_map(|other| {
+            let (other_cost, other_seconds) = line(other);
+            let crossing = (other_cost - cost) / (seconds - other_seconds);
+            (crossing.is_finite() && crossing >= 0.0).then_some((crossing, other))
+        })
+        .min_by(|a, b| (a.0 - policy.value_of_second).abs().total_cmp(&(b.0 - policy.value_of_second).abs()))
+        .map(|(to, other)| Change {
+            key: "value_of_second".into(),
+            from: policy.value_of_second,
+            to,
+            would_choose: other.deployment.clone(),
+        })
+}

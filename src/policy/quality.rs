@@ -1,0 +1,50 @@
+//! Quality per class: a label on one class is an outcome for all that cover it, so
+//! `quality(class) = P(label is the class or one it covers)`.
+
+use super::Policy;
+use super::class::{Candidate, ClassChoice, choose, dollars};
+use crate::classifier::Estimate;
+use crate::config::ClassConfig;
+use crate::decision::ClassScore;
+use crate::money::Money;
+
+/// What an answer of a class is expected to take, at its best deployment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected {
+    pub cost: Money,
+    pub latency_ms: f64,
+}
+
+/// One score a class. `labels` are the estimate's classes; `expected` gives what a class's answer takes, or why no
+/// deployment of it can answer.
+pub fn score(classes: &[ClassConfig], labels: &[String], estimate: &Estimate, expected: impl Fn(&str) -> Result<Expected, String>, policy: &Policy) -> Vec<ClassScore> {
+    let score_class = |class: &ClassConfig| {
+        let covered = |shares: &[f64]| {
+            let shares = shares.iter().zip(labels).filter(|(_, label)| **label == class.name || class.covers.contains(label));
+            shares.map(|(share, _)| share).sum::<f64>().min(1.0)
+        };
+        let expected = expected(&class.name);
+        let mut score = ClassScore {
+            class: class.name.clone(),
+            quality: Some(covered(&estimate.joined)),
+            head: Some(covered(&estimate.head)),
+            neighbors: Some(covered(&estimate.neighbors)),
+            expected_cost: expected.as_ref().ok().map(|expected| expected.cost),
+            expected_latency_ms: expected.as_ref().ok().map(|expected| expected.latency_ms),
+            score: None,
+            out: expected.err(),
+        };
+        score.score = score.out.is_none().then(|| dollars(&score, policy));
+        score
+    };
+    classes.iter().map(score_class).collect()
+}
+
+/// Scores and choice where deployments play no part (`waypost decide`): every class costs the same, so that the
+/// decision depends on the prompt, the routing model and the policy alone.
+pub fn choose_without_deployments(classes: &[ClassConfig], labels: &[String], estimate: &Estimate, policy: &Policy) -> (Vec<ClassScore>, ClassChoice) {
+    let scores = score(classes, labels, estimate, |_| Ok(Expected::default()), policy);
+    let candidates: Vec<_> = scores.iter().zip(classes).map(|(score, class)| Candidate { score, covers: class.covers.len() }).collect();
+    let choice = choose(&candidates, policy).expect("no class is out, and a routing model has at least one");
+    (scores, choice)
+}

@@ -1,0 +1,87 @@
+//! The road to those who answer. A provider takes a call and gives back either a whole answer or server-sent
+//! events, each a complete event, always in OpenAI's format. One file (or folder) a provider kind.
+
+pub mod fleet;
+pub mod local;
+mod openai;
+pub mod sse;
+
+pub use fleet::{Deployment, Fleet};
+
+use crate::chat::ChatRequest;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+
+/// Someone who answers chat requests.
+pub trait Provider: Send + Sync {
+    /// Sends one call. Dropping the future, or the body it yields, cancels the work upstream.
+    fn send(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>>;
+}
+
+/// One request for one model.
+#[derive(Clone)]
+pub struct Call {
+    pub request: Arc<ChatRequest>,
+    /// The provider's name for the model.
+    pub model: String,
+}
+
+/// An answer that has begun well: status 200, and of the right content type.
+pub struct Reply {
+    pub body: Body,
+    /// The provider's own request id.
+    pub request_id: Option<String>,
+}
+
+/// The answer's body.
+pub enum Body {
+    /// A complete chat completion (a JSON object with `choices`).
+    Whole(Bytes),
+    /// Complete server-sent events, as they come.
+    Events(BoxStream<'static, Result<Bytes, Failure>>),
+}
+
+/// Why there is no answer, or no more of it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// What happened, without secrets or prompts.
+    pub message: String,
+    /// The upstream's status, when it answered.
+    pub status: Option<u16>,
+    /// When the upstream wants to be asked again, in seconds.
+    pub retry_after_s: Option<u64>,
+    /// The upstream's own error body, for a request it refused.
+    pub body: Option<Bytes>,
+}
+
+/// What kind of failure, which decides whether another deployment is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The request itself is at fault: another deployment would say the same.
+    Refused,
+    /// At a limit: another deployment may have room.
+    Busy,
+    /// The provider does not accept our credentials or does not know the model.
+    Misconfigured,
+    /// No connection, or an answer of 5xx.
+    Down,
+    /// Too late.
+    Timeout,
+    /// Something that is not a chat completion.
+    Garbage,
+}
+
+impl Failure {
+    /// A failure without an answer from upstream.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Failure { kind, message: message.into(), status: None, retry_after_s: None, body: None }
+    }
+
+    /// Whether another deployment may be tried.
+    pub fn is_retryable(&self) -> bool {
+        self.kind != FailureKind::Refused
+    }
+}

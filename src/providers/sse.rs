@@ -1,0 +1,208 @@
+//! Server-sent events: a byte stream cut into complete events, and what one event says.
+
+use super::{Failure, FailureKind};
+use crate::decision::Usage;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{BoxStream, Stream, StreamExt};
+use serde::Deserialize;
+
+/// An event larger than this is not one: memory stays bounded whatever the upstream sends.
+const MAX_EVENT_BYTES: usize = 4 << 20;
+
+/// Cuts a byte stream into complete events, each with its closing blank line. What is left when the stream ends
+/// without a blank line is given out as the last event.
+pub fn events(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static) -> BoxStream<'static, Result<Bytes, Failure>> {
+    struct Cutter<S> {
+        source: S,
+        buffer: BytesMut,
+        ended: bool,
+    }
+    let cutter = Cutter { source: Box::pin(bytes), buffer: BytesMut::new(), ended: false };
+    futures::stream::unfold(cutter, |mut cutter| async move {
+        loop {
+            if let Some(end) = event_end(&cutter.buffer) {
+                let event = cutter.buffer.split_to(end).freeze();
+                return Some((Ok(event), cutter));
+            }
+            if cutter.ended {
+                let rest = std::mem::take(&mut cutter.buffer).freeze();
+                return (!rest.is_empty()).then_some((Ok(rest), cutter));
+            }
+            if cutter.buffer.len() > MAX_EVENT_BYTES {
+                cutter.ended = true;
+                cutter.buffer.clear();
+                let failure = Failure::new(FailureKind::Garbage, format!("an event of more than {MAX_EVENT_BYTES} bytes"));
+                return Some((Err(failure), cutter));
+            }
+            match cutter.source.next().await {
+                Some(Ok(chunk)) => cutter.buffer.extend_from_slice(&chunk),
+                Some(Err(failure)) => {
+                    cutter.ended = true;
+                    cutter.buffer.clear();
+                    return Some((Err(failure), cutter));
+                }
+                None => cutter.ended = true,
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Length of the first complete event, with its closing blank line.
+fn event_end(buffer: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = buffer[from..].iter().position(|byte| *byte == b'\n') {
+        let next = from + at + 1;
+        match buffer[next..] {
+            [b'\n', ..] => return Some(next + 1),
+            [b'\r', b'\n', ..] => return Some(next + 2),
+            _ => from = next,
+        }
+    }
+    None
+}
+
+/// What an event says, as far as Waypost must know.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    /// It carries data (a comment or keep-alive does not).
+    pub has_data: bool,
+    /// It is `[DONE]`.
+    pub done: bool,
+    /// A choice finishes in it.
+    pub finished: bool,
+    /// It carries nothing but usage.
+    pub only_usage: bool,
+    pub usage: Option<Usage>,
+    /// It is an error, in these words.
+    pub error: Option<String>,
+    /// Its data is not JSON.
+    pub garbage: bool,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    usage: Option<RawUsage>,
+    #[serde(default)]
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawUsage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+impl From<RawUsage> for Usage {
+    fn from(raw: RawUsage) -> Self {
+        Usage {
+            prompt_tokens: raw.prompt_tokens.unwrap_or(0),
+            cached_tokens: raw.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+            completion_tokens: raw.completion_tokens.unwrap_or(0),
+        }
+    }
+}
+
+/// Reads one event.
+pub fn read(event: &[u8]) -> Event {
+    let text = String::from_utf8_lossy(event);
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
+    let data = lines.join("\n");
+    if lines.is_empty() {
+        return Event::default();
+    }
+    if data == "[DONE]" {
+        return Event { has_data: true, done: true, ..Event::default() };
+    }
+    let Ok(chunk) = serde_json::from_str::<Chunk>(&data) else {
+        return Event { has_data: true, garbage: true, ..Event::default() };
+    };
+    let choices = chunk.choices.unwrap_or_default();
+    Event {
+        has_data: true,
+        done: false,
+        finished: choices.iter().any(|choice| choice.finish_reason.is_some()),
+        only_usage: choices.is_empty() && chunk.usage.is_some(),
+        usage: chunk.usage.map(Usage::from),
+        error: chunk.error.map(|error| error.get("message").and_then(|message| message.as_str()).unwrap_or("an error without a message").to_string()),
+        garbage: false,
+    }
+}
+
+/// The usage of a whole chat completion; `None` when the bytes are no chat completion.
+pub fn read_whole(body: &[u8]) -> Option<Option<Usage>> {
+    let chunk: Chunk = serde_json::from_slice(body).ok()?;
+    chunk.choices.filter(|choices| !choices.is_empty())?;
+    Some(chunk.usage.map(Usage::from))
+}
+
+/// An event that tells the client of a broken stream, in OpenAI's error shape.
+pub fn error_event(message: &str) -> Bytes {
+    let error = serde_json::json!({"error": {"message": message, "type": "upstream_error", "param": null, "code": "stream_broken"}});
+    Bytes::from(format!("data: {error}\n\n"))
+}
+
+/// The event that ends a stream.
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+
+    fn cut(chunks: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let source = futures::stream::iter(chunks.into_iter().map(|chunk| Ok(Bytes::from(chunk))));
+        block_on(events(source).map(|event| event.unwrap().to_vec()).collect())
+    }
+
+    proptest! {
+        /// However the network cuts the bytes, the same events come out and no byte is lost.
+        #[test]
+        fn any_chunking_gives_the_same_events(sizes in prop::collection::vec(1usize..9, 1..60)) {
+            let text = b": hello\n\ndata: {\"a\":1}\n\ndata: x\r\n\r\nevent: e\ndata: \xc3\xa9\n\ndata: [DONE]\n\nrest";
+            let mut chunks = Vec::new();
+            let mut from = 0;
+            for size in sizes.iter().cycle() {
+                if from >= text.len() { break; }
+                let to = (from + size).min(text.len());
+                chunks.push(text[from..to].to_vec());
+                from = to;
+            }
+            let found = cut(chunks);
+            prop_assert_eq!(found.len(), 6);
+            prop_assert_eq!(found.concat(), text.to_vec());
+        }
+    }
+
+    #[test]
+    fn events_are_understood() {
+        assert!(!read(b": keep-alive\n\n").has_data);
+        assert!(read(b"data: [DONE]\n\n").done);
+        assert!(read(b"data: nonsense\n\n").garbage);
+        let usage = read(br#"data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":3}}}"#);
+        assert_eq!(usage.usage, Some(Usage { prompt_tokens: 5, cached_tokens: 3, completion_tokens: 2 }));
+        assert!(usage.only_usage);
+        assert!(read(br#"data: {"choices":[{"finish_reason":"stop","delta":{}}]}"#).finished);
+        assert_eq!(read(br#"data: {"error":{"message":"boom"}}"#).error.as_deref(), Some("boom"));
+    }
+}

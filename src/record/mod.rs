@@ -1,0 +1,8 @@
+//! What is remembered: recent decisions for `/explain` (`decisions.rs`), and what was measured of each deployment
+//! (`health.rs`), which the next decision reads.
+
+mod decisions;
+mod health;
+
+pub use decisions::Decisions;
+pub use health::{Health, HealthBook, InFlight};

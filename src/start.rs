@@ -1,0 +1,49 @@
+//! Start-up: from a checked configuration to a router that is ready.
+
+use crate::classifier::RoutingModel;
+use crate::config::{Config, EmbedderConfig};
+use crate::embedder::{Embedder, Encoder, EncoderSpec, Pooling};
+use crate::error::{Error, Result};
+use crate::providers::Fleet;
+use crate::router::Router;
+use crate::weights::{Cache, Manifest};
+use std::sync::Arc;
+
+/// Loads everything a router needs, fetching weights that are missing.
+///
+/// # Errors
+/// Whatever is wrong with the configuration, the weights or the routing model, said for the operator.
+pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
+    let (settings, weights, name) = (config.embedder.clone(), cache.clone(), config.routing.model.clone());
+    let loading = tokio::task::spawn_blocking(move || Ok::<_, Error>((encoder(&settings, &weights)?, RoutingModel::open(&name)?)));
+    let (encoder, model) = loading.await.map_err(|error| Error::Internal(format!("loading: {error}")))??;
+    let embedder = Embedder::start(encoder, config.embedder.threads, config.embedder.queue, config.embedder.deadline)?;
+    let fleet = Fleet::start(&config, &cache).await?;
+    Router::new(config, model, embedder, fleet).map(Arc::new)
+}
+
+/// Loads the configured encoder, fetching its weights when they are missing. Blocks.
+///
+/// # Errors
+/// As [`encoder_spec`], or when the weights cannot be read.
+pub fn encoder(config: &EmbedderConfig, cache: &Cache) -> Result<Encoder> {
+    Encoder::load(encoder_spec(config, cache)?)
+}
+
+/// Where the configured encoder's files are and how it is used, fetching the files when they are missing. Blocks.
+///
+/// # Errors
+/// [`Error::Weights`] when they cannot be had, [`Error::Config`] for a pooling that does not exist.
+pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpec> {
+    let manifest = Manifest::named(&config.model, config.revision.as_deref())?;
+    let folder = cache.ensure(&manifest)?;
+    let pooling = config.pooling.clone().or(manifest.pooling).unwrap_or_else(|| "mean".into());
+    let wrong = || Error::Config { file: "configuration".into(), key: "embedder.pooling".into(), problem: format!("expected \"mean\" or \"cls\", got \"{pooling}\"") };
+    Ok(EncoderSpec {
+        name: manifest.name,
+        folder,
+        pooling: Pooling::parse(&pooling).ok_or_else(wrong)?,
+        prefix: config.prefix.clone().or(manifest.prefix).unwrap_or_default(),
+        max_tokens: config.max_tokens,
+    })
+}

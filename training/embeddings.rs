@@ -1,0 +1,109 @@
+//! Embeds many texts, once each: results are kept in the cache by a hash of the text, so a second run is fast.
+
+use crate::classifier::Inputs;
+use crate::embedder::{Embedding, Encoder, EncoderSpec, Views};
+use crate::error::{Error, Result};
+use crate::weights::{Cache, hex};
+use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+type Key = [u8; 32];
+
+/// Views of texts already embedded by one encoder under one window.
+pub struct EmbeddingCache {
+    path: PathBuf,
+    known: HashMap<Key, Vec<f32>>,
+}
+
+impl EmbeddingCache {
+    /// Opens the cache's file for an encoder; an unreadable one counts as empty.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when its folder cannot be made.
+    pub fn open(cache: &Cache, spec: &EncoderSpec) -> Result<Self> {
+        let folder = cache.root().join("embeddings");
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let usage = format!("{}|{:?}|{}|{}", spec.name, spec.pooling, spec.prefix, spec.max_tokens);
+        let path = folder.join(format!("{}.bin", &hex(&Sha256::digest(usage))[..16]));
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        Ok(EmbeddingCache { known: parse(&bytes).unwrap_or_default(), path })
+    }
+
+    /// The views of every text, embedding on `threads` threads what is not known yet.
+    ///
+    /// # Errors
+    /// What the encoder fails with; [`Error::Io`] when the cache cannot be written.
+    pub fn views(&mut self, encoder: &Encoder, texts: &[String], threads: usize, progress: &ProgressBar) -> Result<Vec<Views>> {
+        let unknown: Vec<&String> = texts.iter().filter(|text| !self.known.contains_key(&key(text))).collect();
+        progress.set_length(unknown.len() as u64);
+        let fresh = embed_all(encoder, &unknown, threads, progress)?;
+        if !fresh.is_empty() {
+            self.known.extend(fresh);
+            self.save()?;
+        }
+        texts.iter().map(|text| to_views(&self.known[&key(text)])).collect()
+    }
+
+    /// The head's inputs of every text.
+    ///
+    /// # Errors
+    /// As [`EmbeddingCache::views`].
+    pub fn inputs(&mut self, encoder: &Encoder, texts: &[String], buckets: u32, threads: usize, progress: &ProgressBar) -> Result<Vec<Inputs>> {
+        let views = self.views(encoder, texts, threads, progress)?;
+        Ok(views.iter().zip(texts).map(|(views, text)| Inputs::gather(views, text, buckets)).collect())
+    }
+
+    fn save(&self) -> Result<()> {
+        let width = self.known.values().next().map_or(0, Vec::len) as u32;
+        let mut bytes = width.to_le_bytes().to_vec();
+        for (key, vector) in &self.known {
+            bytes.extend(key);
+            bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
+        }
+        let part = self.path.with_extension("part");
+        std::fs::write(&part, bytes).map_err(Error::io(&part))?;
+        std::fs::rename(&part, &self.path).map_err(Error::io(&self.path))
+    }
+}
+
+fn embed_all(encoder: &Encoder, texts: &[&String], threads: usize, progress: &ProgressBar) -> Result<Vec<(Key, Vec<f32>)>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(Key, Vec<f32>)>> {
+        let mut done = Vec::new();
+        while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (views, _) = encoder.embed(text)?;
+            let parts = [views.whole, views.first, views.last];
+            done.push((key(text), parts.iter().flat_map(|view| view.as_slice().to_vec()).collect()));
+            progress.inc(1);
+        }
+        Ok(done)
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread panicked".into())))).collect()
+    });
+    Ok(results.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn to_views(vector: &[f32]) -> Result<Views> {
+    let mut parts = vector.chunks_exact(vector.len() / 3).map(|part| Embedding::new(part.to_vec()));
+    let mut next = || parts.next().expect("three parts");
+    Ok(Views { whole: next()?, first: next()?, last: next()? })
+}
+
+fn parse(bytes: &[u8]) -> Option<HashMap<Key, Vec<f32>>> {
+    let (width, records) = bytes.split_first_chunk::<4>()?;
+    let size = 32 + 4 * u32::from_le_bytes(*width) as usize;
+    let record = |record: &[u8]| {
+        let (key, vector) = record.split_first_chunk::<32>()?;
+        Some((*key, vector.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()))
+    };
+    (size > 32 && records.len() % size == 0).then(|| records.chunks_exact(size).filter_map(record).collect())
+}
+
+fn key(text: &str) -> Key {
+    Sha256::digest(text).into()
+}
