@@ -14,5 +14,9 @@ fn main() {
         .map(|file| format!("({file:?}, include_bytes!({:?})),\n", folder.join(file).display().to_string()))
         .collect();
     let out = Path::new(&std::env::var("OUT_DIR").expect("set by cargo")).join("builtin.rs");
-    std::fs::write(out, format!("/// The files of the builtin routing model.\npub const FILES: &[(&str, &[u8])] = &[\n{entries}];\n")).expect("OUT_DIR can be written");
+    std::fs::write(
+        out,
+        format!("/// The files of the builtin routing model.\npub const FILES: &[(&str, &[u8])] = &[\n{entries}];\n"),
+    )
+    .expect("OUT_DIR can be written");
 }

@@ -92,11 +92,12 @@ impl ChatRequest {
             param: None,
             code: "invalid_utf8",
         })?;
-        let fields: IndexMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|error| Error::BadRequest {
-            message: format!("The body is not a JSON object: {error}."),
-            param: None,
-            code: "invalid_json",
-        })?;
+        let fields: IndexMap<String, Box<RawValue>> =
+            serde_json::from_str(text).map_err(|error| Error::BadRequest {
+                message: format!("The body is not a JSON object: {error}."),
+                param: None,
+                code: "invalid_json",
+            })?;
         let messages = parse_messages(fields.get("messages").map(|raw| raw.get()))?;
         let read = Reader(&fields);
         let request = ChatRequest {
@@ -203,7 +204,11 @@ fn parse_message(index: usize, item: &RawValue) -> Result<Message> {
         None => (String::new(), 0),
         Some(content) => parse_content(content.get()).ok_or_else(|| {
             let at = format!("{at}.content");
-            Error::bad(&at, "invalid_type", format!("`{at}` must be a string, null, or an array of parts with a `type`."))
+            Error::bad(
+                &at,
+                "invalid_type",
+                format!("`{at}` must be a string, null, or an array of parts with a `type`."),
+            )
         })?,
     };
     Ok(Message { role: message.role, text, images })
@@ -238,7 +243,9 @@ mod tests {
 
     #[test]
     fn usage_is_asked_for_only_where_the_client_did_not() {
-        let ask = |body: &str| String::from_utf8(ChatRequest::parse(body.as_bytes()).unwrap().body_for("m", true).to_vec()).unwrap();
+        let ask = |body: &str| {
+            String::from_utf8(ChatRequest::parse(body.as_bytes()).unwrap().body_for("m", true).to_vec()).unwrap()
+        };
         let plain = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
         assert!(ask(plain).contains(r#""stream_options":{"include_usage":true}"#));
         let other = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"x":1}}"#;
@@ -268,8 +275,17 @@ mod tests {
         assert_eq!(param(br#"{"messages":[]}"#), ("messages".into(), "empty_array"));
         assert_eq!(param(br#"{"messages":{}}"#), ("messages".into(), "invalid_type"));
         assert_eq!(param(br#"{"messages":[{"content":"x"}]}"#), ("messages[0]".into(), "invalid_type"));
-        assert_eq!(param(br#"{"messages":[{"role":"user","content":5}]}"#), ("messages[0].content".into(), "invalid_type"));
-        assert_eq!(param(br#"{"messages":[{"role":"user","content":"x"}],"stream":"yes"}"#), ("stream".into(), "invalid_type"));
-        assert_eq!(param(br#"{"messages":[{"role":"user","content":"x"}],"max_tokens":0}"#), ("max_tokens".into(), "invalid_value"));
+        assert_eq!(
+            param(br#"{"messages":[{"role":"user","content":5}]}"#),
+            ("messages[0].content".into(), "invalid_type")
+        );
+        assert_eq!(
+            param(br#"{"messages":[{"role":"user","content":"x"}],"stream":"yes"}"#),
+            ("stream".into(), "invalid_type")
+        );
+        assert_eq!(
+            param(br#"{"messages":[{"role":"user","content":"x"}],"max_tokens":0}"#),
+            ("max_tokens".into(), "invalid_value")
+        );
     }
 }

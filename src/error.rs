@@ -7,16 +7,14 @@ use std::path::PathBuf;
 pub enum Error {
     /// The client's request cannot be understood. `param` is the JSON path at fault, `code` a stable word for programs.
     #[error("{message}")]
-    BadRequest {
-        message: String,
-        param: Option<String>,
-        code: &'static str,
-    },
+    BadRequest { message: String, param: Option<String>, code: &'static str },
     /// The body is larger than `server.max_body_bytes`.
     #[error("The request body is larger than this server's limit of {limit} bytes.")]
     TooLarge { limit: usize },
     /// `model` is neither `auto`, a class, a deployment nor an alias.
-    #[error("The model `{model}` does not exist. Use `auto`, a class ({classes}), or one of the deployments that GET /v1/models lists.")]
+    #[error(
+        "The model `{model}` does not exist. Use `auto`, a class ({classes}), or one of the deployments that GET /v1/models lists."
+    )]
     UnknownModel { model: String, classes: String },
     /// `/explain/{id}` of a decision that is not, or no longer, kept.
     #[error("No decision `{id}` is kept here. The last {kept} are; GET /explain lists them.")]
@@ -59,11 +57,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A malformed request, naming the JSON path at fault.
     pub fn bad(param: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
-        Error::BadRequest {
-            message: message.into(),
-            param: Some(param.into()),
-            code,
-        }
+        Error::BadRequest { message: message.into(), param: Some(param.into()), code }
     }
 
     /// The HTTP status the client gets.

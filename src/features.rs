@@ -40,7 +40,11 @@ impl Features {
     pub fn read(request: &ChatRequest) -> Self {
         let bytes = request.tools_bytes + request.messages.iter().map(|message| message.text.len()).sum::<usize>();
         let user_turns = request.messages.iter().filter(|message| message.role == Role::User);
-        let last: String = user_turns.clone().next_back().map(|turn| turn.text.chars().take(LANGUAGE_CHARS).collect()).unwrap_or_default();
+        let last: String = user_turns
+            .clone()
+            .next_back()
+            .map(|turn| turn.text.chars().take(LANGUAGE_CHARS).collect())
+            .unwrap_or_default();
         Features {
             tokens_in: (bytes as u64).div_ceil(4) + TOKENS_PER_MESSAGE * request.messages.len() as u64,
             max_tokens: request.max_tokens,

@@ -59,7 +59,8 @@ pub async fn forward(router: Arc<Router>, request: ChatRequest, decision: Decisi
         let in_flight = router.health.begin(name);
         let begun = Instant::now();
         let attempt = tokio::time::timeout_at(deadline.into(), first_byte(deployment, &request)).await;
-        let attempt = attempt.unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "the request's time was over")));
+        let attempt =
+            attempt.unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "the request's time was over")));
         recorder.attempted(name, begun, attempt.as_ref().err());
         match attempt {
             Ok(first) => return Ok(answer(recorder, decision, deployment, first, in_flight, request.include_usage)),
@@ -91,7 +92,8 @@ async fn first_byte(deployment: &Deployment, request: &Arc<ChatRequest>) -> Resu
     let request_id = reply.request_id;
     let mut rest = match reply.body {
         Body::Whole(body) => {
-            let usage = sse::read_whole(&body).ok_or_else(|| Failure::new(FailureKind::Garbage, "answered something that is no chat completion"))?;
+            let usage = sse::read_whole(&body)
+                .ok_or_else(|| Failure::new(FailureKind::Garbage, "answered something that is no chat completion"))?;
             return Ok(First::Whole { body, usage, request_id });
         }
         Body::Events(events) => events,
@@ -101,8 +103,12 @@ async fn first_byte(deployment: &Deployment, request: &Arc<ChatRequest>) -> Resu
         let event = sse::read(&first);
         match &event {
             Event { has_data: false, .. } => {}
-            Event { error: Some(message), .. } => return Err(Failure::new(FailureKind::Down, format!("answered an error: {message}"))),
-            Event { garbage: true, .. } => return Err(Failure::new(FailureKind::Garbage, "streamed something that is no chat completion")),
+            Event { error: Some(message), .. } => {
+                return Err(Failure::new(FailureKind::Down, format!("answered an error: {message}")));
+            }
+            Event { garbage: true, .. } => {
+                return Err(Failure::new(FailureKind::Garbage, "streamed something that is no chat completion"));
+            }
             Event { done: true, .. } => break,
             _ => return Ok(First::Events { first, event, rest, request_id }),
         }
@@ -110,7 +116,14 @@ async fn first_byte(deployment: &Deployment, request: &Arc<ChatRequest>) -> Resu
     Err(Failure::new(FailureKind::Garbage, "the stream ended before it began"))
 }
 
-fn answer(mut recorder: Recorder, decision: Decision, deployment: &Deployment, first: First, in_flight: InFlight, include_usage: bool) -> Answer {
+fn answer(
+    mut recorder: Recorder,
+    decision: Decision,
+    deployment: &Deployment,
+    first: First,
+    in_flight: InFlight,
+    include_usage: bool,
+) -> Answer {
     recorder.answering(deployment);
     let body = match first {
         First::Whole { body, usage, request_id } => {
@@ -120,7 +133,15 @@ fn answer(mut recorder: Recorder, decision: Decision, deployment: &Deployment, f
         }
         First::Events { first, event, rest, request_id } => {
             (recorder.streamed, recorder.request_id) = (true, request_id);
-            let relay = Relay { recorder, rest, waiting: Some((first, event)), finished: false, include_usage, ended: false, _in_flight: in_flight };
+            let relay = Relay {
+                recorder,
+                rest,
+                waiting: Some((first, event)),
+                finished: false,
+                include_usage,
+                ended: false,
+                _in_flight: in_flight,
+            };
             AnswerBody::Events(relay.stream())
         }
     };
@@ -262,7 +283,11 @@ impl Recorder {
     fn cost(&self) -> Option<Money> {
         let (usage, [input, cached, output]) = (self.usage?, self.prices?);
         let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
-        Some(input.times(fresh) + cached.times(usage.cached_tokens.min(usage.prompt_tokens)) + output.times(usage.completion_tokens))
+        Some(
+            input.times(fresh)
+                + cached.times(usage.cached_tokens.min(usage.prompt_tokens))
+                + output.times(usage.completion_tokens),
+        )
     }
 
     fn finish(&mut self, end: End) {
@@ -272,7 +297,13 @@ impl Recorder {
         let duration_ms = millis(self.start);
         if let (End::Complete, Some(deployment), Some(first_byte_ms)) = (end, &self.deployment, self.ttft_ms) {
             let tokens = self.usage.map(|usage| usage.completion_tokens);
-            self.router.health.answered(deployment, &self.class, self.streamed.then_some(first_byte_ms), duration_ms, tokens);
+            self.router.health.answered(
+                deployment,
+                &self.class,
+                self.streamed.then_some(first_byte_ms),
+                duration_ms,
+                tokens,
+            );
         }
         let cost = self.cost();
         tracing::info!(
@@ -318,11 +349,15 @@ fn give_up(attempts: &[Attempt], mut failures: Vec<Failure>) -> Error {
     if last.kind == FailureKind::Refused {
         return Error::Refused { status: last.status.unwrap_or(400), message: last.message, body: last.body };
     }
-    let told: Vec<String> = attempts.iter().map(|attempt| format!("{}: {}", attempt.deployment, attempt.error.as_deref().unwrap_or("?"))).collect();
+    let told: Vec<String> = attempts
+        .iter()
+        .map(|attempt| format!("{}: {}", attempt.deployment, attempt.error.as_deref().unwrap_or("?")))
+        .collect();
     let message = format!("No deployment answered. {}.", told.join("; "));
     match last.kind {
         FailureKind::Busy if failures.iter().all(|failure| failure.kind == FailureKind::Busy) => {
-            let retry_after_s = failures.iter().chain([&last]).filter_map(|failure| failure.retry_after_s).min().unwrap_or(1);
+            let retry_after_s =
+                failures.iter().chain([&last]).filter_map(|failure| failure.retry_after_s).min().unwrap_or(1);
             Error::Busy { what: told.join("; "), retry_after_s }
         }
         FailureKind::Timeout => Error::Upstream { status: 504, message, code: "upstream_timeout" },

@@ -60,11 +60,24 @@ impl Router {
     pub fn new(config: Config, model: RoutingModel, embedder: Embedder, fleet: Fleet) -> Result<Self> {
         let wrong = |key: &str, problem: String| Error::Config { file: config.file.clone(), key: key.into(), problem };
         if model.manifest.encoder != embedder.name() {
-            let problem = format!("the routing model {} was trained on the encoder `{}`; expected that, or train one on `{}`", model.title(), model.manifest.encoder, embedder.name());
+            let problem = format!(
+                "the routing model {} was trained on the encoder `{}`; expected that, or train one on `{}`",
+                model.title(),
+                model.manifest.encoder,
+                embedder.name()
+            );
             return Err(wrong("embedder.model", problem));
         }
-        if let Some(label) = model.manifest.classes.iter().find(|label| !config.classes.iter().any(|class| class.name == **label)) {
-            return Err(wrong("class", format!("the routing model {} knows the class `{label}`; expected a [[class]] of that name", model.title())));
+        if let Some(label) =
+            model.manifest.classes.iter().find(|label| !config.classes.iter().any(|class| class.name == **label))
+        {
+            return Err(wrong(
+                "class",
+                format!(
+                    "the routing model {} knows the class `{label}`; expected a [[class]] of that name",
+                    model.title()
+                ),
+            ));
         }
         let (decisions, health) = (Decisions::new(config.record.keep), HealthBook::new(config.record.clone()));
         Ok(Router { config, model, embedder, fleet, decisions, health })
@@ -74,7 +87,11 @@ impl Router {
     ///
     /// # Errors
     /// A [`Refusal`]: the error, with the decision where one was made.
-    pub async fn answer(self: &Arc<Self>, request: ChatRequest, caller: &Caller) -> std::result::Result<Answer, Refusal> {
+    pub async fn answer(
+        self: &Arc<Self>,
+        request: ChatRequest,
+        caller: &Caller,
+    ) -> std::result::Result<Answer, Refusal> {
         let decision = self.decide(&request, caller).await.map_err(Refusal::before_decision)?;
         self.decisions.add(decision.clone());
         forward::forward(self.clone(), request, decision).await
@@ -96,12 +113,21 @@ impl Router {
         let reading = self.read(request, &target, &mut timing).await?;
 
         let choosing = Instant::now();
-        let demand = rank::Demand { features: &features, policy: &policy, output_tokens: self.output_tokens(&target, &reading) };
-        let mut deployments: Vec<DeploymentScore> = self.fleet.all().iter().map(|deployment| rank::score(&deployment.config, &self.health.of(&deployment.config.name), &demand)).collect();
+        let demand =
+            rank::Demand { features: &features, policy: &policy, output_tokens: self.output_tokens(&target, &reading) };
+        let mut deployments: Vec<DeploymentScore> = self
+            .fleet
+            .all()
+            .iter()
+            .map(|deployment| rank::score(&deployment.config, &self.health.of(&deployment.config.name), &demand))
+            .collect();
         let choice = self.choose_class(&target, &reading, &deployments, &policy)?;
         let tie_breaker = self.rank(&target, &choice.class, &mut deployments, &policy);
-        let candidates: Vec<String> = deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone()).collect();
-        let Some((deployment, fallbacks)) = candidates.split_first() else { return Err(nothing_fits(&choice.class, &deployments)) };
+        let candidates: Vec<String> =
+            deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone()).collect();
+        let Some((deployment, fallbacks)) = candidates.split_first() else {
+            return Err(nothing_fits(&choice.class, &deployments));
+        };
         let flip = Flip { class: choice.flip, deployment: flip::deployment(&deployments, &policy) };
         timing.policy_us = micros(choosing);
         timing.total_us = micros(start);
@@ -142,7 +168,11 @@ impl Router {
             return Ok(Target::Class(name.into()));
         }
         if caller.class.is_some() {
-            return Err(Error::bad("x-waypost-class", "unknown_class", format!("Header x-waypost-class: no class is named `{name}`; expected one of {}.", self.class_names())));
+            return Err(Error::bad(
+                "x-waypost-class",
+                "unknown_class",
+                format!("Header x-waypost-class: no class is named `{name}`; expected one of {}.", self.class_names()),
+            ));
         }
         if name == "auto" {
             return Ok(Target::Auto);
@@ -157,7 +187,9 @@ impl Router {
     async fn read(&self, request: &ChatRequest, target: &Target, timing: &mut Timing) -> Result<Reading> {
         match target {
             Target::Class(_) => return Ok(Reading::Unread(Basis::ClassNamed, "the request names the class")),
-            Target::Deployment(_) => return Ok(Reading::Unread(Basis::DeploymentNamed, "the request names the deployment")),
+            Target::Deployment(_) => {
+                return Ok(Reading::Unread(Basis::DeploymentNamed, "the request names the deployment"));
+            }
             Target::Auto => {}
         }
         let text = embedder::window(request, self.config.embedder.window_chars);
@@ -185,13 +217,21 @@ impl Router {
             self.health.output_tokens(class, prior)
         };
         match (reading, target) {
-            (Reading::Estimate(estimate), _) => self.model.manifest.classes.iter().zip(&estimate.joined).map(|(class, share)| share * of(class)).sum(),
+            (Reading::Estimate(estimate), _) => {
+                self.model.manifest.classes.iter().zip(&estimate.joined).map(|(class, share)| share * of(class)).sum()
+            }
             (_, Target::Class(class)) => of(class),
             _ => of(&self.config.routing.default_class),
         }
     }
 
-    fn choose_class(&self, target: &Target, reading: &Reading, deployments: &[DeploymentScore], policy: &Policy) -> Result<ClassChoice> {
+    fn choose_class(
+        &self,
+        target: &Target,
+        reading: &Reading,
+        deployments: &[DeploymentScore],
+        policy: &Policy,
+    ) -> Result<ClassChoice> {
         let estimate = match reading {
             Reading::Unread(basis, why) => {
                 let class = match target {
@@ -199,26 +239,57 @@ impl Router {
                     Target::Class(class) => class.clone(),
                     Target::Deployment(deployment) => self.class_of(deployment),
                 };
-                let reason = if matches!(target, Target::Auto) { format!("{why}: the default class `{class}` answers") } else { format!("{why} `{}`", target.name()) };
+                let reason = if matches!(target, Target::Auto) {
+                    format!("{why}: the default class `{class}` answers")
+                } else {
+                    format!("{why} `{}`", target.name())
+                };
                 return Ok(ClassChoice { class, basis: *basis, reason, classes: Vec::new(), flip: None });
             }
             Reading::Estimate(estimate) => estimate,
         };
-        let mut classes = quality::score(&self.config.classes, &self.model.manifest.classes, estimate, |class| self.expected(class, deployments), policy);
+        let mut classes = quality::score(
+            &self.config.classes,
+            &self.model.manifest.classes,
+            estimate,
+            |class| self.expected(class, deployments),
+            policy,
+        );
         let choice = {
-            let candidates: Vec<_> = classes.iter().zip(&self.config.classes).map(|(score, config)| class::Candidate { score, covers: config.covers.len() }).collect();
+            let candidates: Vec<_> = classes
+                .iter()
+                .zip(&self.config.classes)
+                .map(|(score, config)| class::Candidate { score, covers: config.covers.len() })
+                .collect();
             class::choose(&candidates, policy).map(|choice| (flip::class(&candidates, choice.index, policy), choice))
         };
-        let Some((flip, choice)) = choice else { return Err(nothing_fits(&self.config.routing.default_class, deployments)) };
+        let Some((flip, choice)) = choice else {
+            return Err(nothing_fits(&self.config.routing.default_class, deployments));
+        };
         let chosen = classes[choice.index].clone();
         for score in classes.iter_mut().filter(|score| score.out.is_none() && !class::meets(score, policy)) {
-            score.out = Some(format!("quality {:.3} is below the floor {}", score.quality.unwrap_or(0.0), policy.quality_floor));
+            score.out = Some(format!(
+                "quality {:.3} is below the floor {}",
+                score.quality.unwrap_or(0.0),
+                policy.quality_floor
+            ));
         }
-        let usable_default = classes.iter().any(|score| score.class == self.config.routing.default_class && score.expected_cost.is_some());
+        let usable_default = classes
+            .iter()
+            .any(|score| score.class == self.config.routing.default_class && score.expected_cost.is_some());
         if estimate.abstained && usable_default {
             sort_classes(&mut classes, &self.config.routing.default_class);
-            let reason = format!("confidence {:.2} is below the gate {:.2}: the default class `{}` answers", estimate.confidence, self.model.manifest.gate, self.config.routing.default_class);
-            return Ok(ClassChoice { class: self.config.routing.default_class.clone(), basis: Basis::Abstained, reason, classes, flip: None });
+            let reason = format!(
+                "confidence {:.2} is below the gate {:.2}: the default class `{}` answers",
+                estimate.confidence, self.model.manifest.gate, self.config.routing.default_class
+            );
+            return Ok(ClassChoice {
+                class: self.config.routing.default_class.clone(),
+                basis: Basis::Abstained,
+                reason,
+                classes,
+                flip: None,
+            });
         }
         sort_classes(&mut classes, &chosen.class);
         let reason = why_class(&chosen, choice.met, policy);
@@ -227,7 +298,11 @@ impl Router {
 
     /// What an answer of a class is expected to take at its best deployment, or why none of them can answer.
     fn expected(&self, class: &str, deployments: &[DeploymentScore]) -> std::result::Result<quality::Expected, String> {
-        let serves = |score: &&DeploymentScore| self.fleet.named(&score.deployment).is_some_and(|found| found.config.classes.iter().any(|served| served == class));
+        let serves = |score: &&DeploymentScore| {
+            self.fleet
+                .named(&score.deployment)
+                .is_some_and(|found| found.config.classes.iter().any(|served| served == class))
+        };
         let own: Vec<&DeploymentScore> = deployments.iter().filter(serves).collect();
         match own.iter().filter(|score| score.out.is_none()).min_by(|a, b| a.score.total_cmp(&b.score)) {
             Some(best) => Ok(quality::Expected { cost: best.cost(), latency_ms: best.latency_ms() }),
@@ -237,9 +312,26 @@ impl Router {
     }
 
     /// Ranks deployments for a class: its own first, then those of classes that cover it; the others are out.
-    fn rank(&self, target: &Target, class: &str, deployments: &mut [DeploymentScore], policy: &Policy) -> Option<String> {
-        let classes: HashMap<&str, &[String]> = self.fleet.all().iter().map(|deployment| (deployment.config.name.as_str(), deployment.config.classes.as_slice())).collect();
-        let covering: Vec<&str> = self.config.classes.iter().filter(|other| other.covers.iter().any(|covered| covered == class)).map(|other| other.name.as_str()).collect();
+    fn rank(
+        &self,
+        target: &Target,
+        class: &str,
+        deployments: &mut [DeploymentScore],
+        policy: &Policy,
+    ) -> Option<String> {
+        let classes: HashMap<&str, &[String]> = self
+            .fleet
+            .all()
+            .iter()
+            .map(|deployment| (deployment.config.name.as_str(), deployment.config.classes.as_slice()))
+            .collect();
+        let covering: Vec<&str> = self
+            .config
+            .classes
+            .iter()
+            .filter(|other| other.covers.iter().any(|covered| covered == class))
+            .map(|other| other.name.as_str())
+            .collect();
         for score in deployments.iter_mut() {
             let served = classes.get(score.deployment.as_str()).copied().unwrap_or_default();
             let named = matches!(target, Target::Deployment(name) if *name == score.deployment);
@@ -259,7 +351,12 @@ impl Router {
         shown
             .map(|hit| {
                 let exemplar = &self.model.exemplars[hit.position];
-                Neighbor { id: exemplar.id.clone(), text: exemplar.prompt.chars().take(160).collect(), label: exemplar.class.clone(), similarity: f64::from(hit.similarity) }
+                Neighbor {
+                    id: exemplar.id.clone(),
+                    text: exemplar.prompt.chars().take(160).collect(),
+                    label: exemplar.class.clone(),
+                    similarity: f64::from(hit.similarity),
+                }
             })
             .collect()
     }
@@ -309,9 +406,16 @@ fn sort_classes(classes: &mut [ClassScore], chosen: &str) {
 fn why_class(chosen: &ClassScore, met: bool, policy: &Policy) -> String {
     let quality = chosen.quality.unwrap_or(0.0);
     match (policy.worth, met) {
-        (Some(worth), _) => format!("`{}` leaves the most: worth ${worth} x quality {quality:.2} - cost - time", chosen.class),
-        (None, true) => format!("`{}` is the cheapest class with quality {quality:.2} >= {}", chosen.class, policy.quality_floor),
-        (None, false) => format!("no class reaches the floor {}: `{}` has the best quality, {quality:.2}", policy.quality_floor, chosen.class),
+        (Some(worth), _) => {
+            format!("`{}` leaves the most: worth ${worth} x quality {quality:.2} - cost - time", chosen.class)
+        }
+        (None, true) => {
+            format!("`{}` is the cheapest class with quality {quality:.2} >= {}", chosen.class, policy.quality_floor)
+        }
+        (None, false) => format!(
+            "no class reaches the floor {}: `{}` has the best quality, {quality:.2}",
+            policy.quality_floor, chosen.class
+        ),
     }
 }
 
@@ -326,13 +430,22 @@ fn why_deployment(first: &DeploymentScore, tie_breaker: Option<&str>) -> String 
 /// The error when every deployment is out, with each one's reason. Where only the context is too small, the client
 /// reads the code it knows from OpenAI.
 fn nothing_fits(class: &str, deployments: &[DeploymentScore]) -> Error {
-    let serving: Vec<&DeploymentScore> = deployments.iter().filter(|score| score.in_class || score.out.as_deref().is_some_and(|out| !out.starts_with("serves neither"))).collect();
+    let serving: Vec<&DeploymentScore> = deployments
+        .iter()
+        .filter(|score| score.in_class || score.out.as_deref().is_some_and(|out| !out.starts_with("serves neither")))
+        .collect();
     if serving.is_empty() {
-        return Error::NothingFits { reasons: format!("No deployment serves the class `{class}`: set a provider's key, or add a [[deployment]]."), context: false };
+        return Error::NothingFits {
+            reasons: format!(
+                "No deployment serves the class `{class}`: set a provider's key, or add a [[deployment]]."
+            ),
+            context: false,
+        };
     }
     let out = |score: &&DeploymentScore| score.out.clone().unwrap_or_default();
     let context = serving.iter().all(|score| out(score).starts_with("context_length"));
-    let reasons: Vec<String> = serving.iter().take(8).map(|score| format!("{}: {}.", score.deployment, out(score))).collect();
+    let reasons: Vec<String> =
+        serving.iter().take(8).map(|score| format!("{}: {}.", score.deployment, out(score))).collect();
     Error::NothingFits { reasons: reasons.join(" "), context }
 }
 

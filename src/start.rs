@@ -15,7 +15,9 @@ use std::sync::Arc;
 /// Whatever is wrong with the configuration, the weights or the routing model, said for the operator.
 pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
     let (settings, weights, name) = (config.embedder.clone(), cache.clone(), config.routing.model.clone());
-    let loading = tokio::task::spawn_blocking(move || Ok::<_, Error>((encoder(&settings, &weights)?, RoutingModel::open(&name)?)));
+    let loading = tokio::task::spawn_blocking(move || {
+        Ok::<_, Error>((encoder(&settings, &weights)?, RoutingModel::open(&name)?))
+    });
     let (encoder, model) = loading.await.map_err(|error| Error::Internal(format!("loading: {error}")))??;
     let embedder = Embedder::start(encoder, config.embedder.threads, config.embedder.queue, config.embedder.deadline)?;
     let fleet = Fleet::start(&config, &cache).await?;
@@ -38,7 +40,11 @@ pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpe
     let manifest = Manifest::named(&config.model, config.revision.as_deref())?;
     let folder = cache.ensure(&manifest)?;
     let pooling = config.pooling.clone().or(manifest.pooling).unwrap_or_else(|| "mean".into());
-    let wrong = || Error::Config { file: "configuration".into(), key: "embedder.pooling".into(), problem: format!("expected \"mean\" or \"cls\", got \"{pooling}\"") };
+    let wrong = || Error::Config {
+        file: "configuration".into(),
+        key: "embedder.pooling".into(),
+        problem: format!("expected \"mean\" or \"cls\", got \"{pooling}\""),
+    };
     Ok(EncoderSpec {
         name: manifest.name,
         folder,

@@ -36,7 +36,13 @@ impl EmbeddingCache {
     ///
     /// # Errors
     /// What the encoder fails with; [`Error::Io`] when the cache cannot be written.
-    pub fn views(&mut self, encoder: &Encoder, texts: &[String], threads: usize, progress: &ProgressBar) -> Result<Vec<Views>> {
+    pub fn views(
+        &mut self,
+        encoder: &Encoder,
+        texts: &[String],
+        threads: usize,
+        progress: &ProgressBar,
+    ) -> Result<Vec<Views>> {
         let unknown: Vec<&String> = texts.iter().filter(|text| !self.known.contains_key(&key(text))).collect();
         progress.set_length(unknown.len() as u64);
         let fresh = embed_all(encoder, &unknown, threads, progress)?;
@@ -51,7 +57,14 @@ impl EmbeddingCache {
     ///
     /// # Errors
     /// As [`EmbeddingCache::views`].
-    pub fn inputs(&mut self, encoder: &Encoder, texts: &[String], buckets: u32, threads: usize, progress: &ProgressBar) -> Result<Vec<Inputs>> {
+    pub fn inputs(
+        &mut self,
+        encoder: &Encoder,
+        texts: &[String],
+        buckets: u32,
+        threads: usize,
+        progress: &ProgressBar,
+    ) -> Result<Vec<Inputs>> {
         let views = self.views(encoder, texts, threads, progress)?;
         Ok(views.iter().zip(texts).map(|(views, text)| Inputs::gather(views, text, buckets)).collect())
     }
@@ -69,7 +82,12 @@ impl EmbeddingCache {
     }
 }
 
-fn embed_all(encoder: &Encoder, texts: &[&String], threads: usize, progress: &ProgressBar) -> Result<Vec<(Key, Vec<f32>)>> {
+fn embed_all(
+    encoder: &Encoder,
+    texts: &[&String],
+    threads: usize,
+    progress: &ProgressBar,
+) -> Result<Vec<(Key, Vec<f32>)>> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(Key, Vec<f32>)>> {
         let mut done = Vec::new();
@@ -83,7 +101,10 @@ fn embed_all(encoder: &Encoder, texts: &[&String], threads: usize, progress: &Pr
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread panicked".into())))).collect()
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread panicked".into()))))
+            .collect()
     });
     Ok(results.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }

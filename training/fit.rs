@@ -35,8 +35,15 @@ pub fn fit(samples: &[Sample], classes: usize, recipe: &Recipe, seed: u64, progr
         output: normal(&mut random, (recipe.width, classes), 1.0)?,
         output_bias: Var::zeros(classes, DType::F32, &Device::Cpu)?,
     };
-    let variables = vec![weights.dense.clone(), weights.ngrams.clone(), weights.bias.clone(), weights.output.clone(), weights.output_bias.clone()];
-    let parameters = ParamsAdamW { lr: recipe.learning_rate, weight_decay: recipe.weight_decay, ..ParamsAdamW::default() };
+    let variables = vec![
+        weights.dense.clone(),
+        weights.ngrams.clone(),
+        weights.bias.clone(),
+        weights.output.clone(),
+        weights.output_bias.clone(),
+    ];
+    let parameters =
+        ParamsAdamW { lr: recipe.learning_rate, weight_decay: recipe.weight_decay, ..ParamsAdamW::default() };
     let mut optimiser = AdamW::new(variables, parameters)?;
     let mut order: Vec<usize> = (0..samples.len()).collect();
     let steps = recipe.epochs * order.len().div_ceil(recipe.batch);
@@ -67,20 +74,39 @@ pub fn fit(samples: &[Sample], classes: usize, recipe: &Recipe, seed: u64, progr
 }
 
 /// Mean smoothed cross-entropy of a batch under fresh dropout. The formula of the hidden layer is [`Head::forward`]'s.
-fn loss(weights: &Weights, batch: &[&Sample], center: &[f32], scale: &[f32], classes: usize, recipe: &Recipe, random: &mut ChaCha8Rng) -> Result<Tensor> {
+fn loss(
+    weights: &Weights,
+    batch: &[&Sample],
+    center: &[f32],
+    scale: &[f32],
+    classes: usize,
+    recipe: &Recipe,
+    random: &mut ChaCha8Rng,
+) -> Result<Tensor> {
     let (dense, ngrams) = inputs(batch, center, scale, recipe, random)?;
-    let hidden = (dense.matmul(&weights.dense)? + ngrams.matmul(&weights.ngrams)?)?.broadcast_add(&weights.bias)?.tanh()?;
+    let hidden =
+        (dense.matmul(&weights.dense)? + ngrams.matmul(&weights.ngrams)?)?.broadcast_add(&weights.bias)?.relu()?;
     let norm = (hidden.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
     let logits = hidden.broadcast_div(&norm)?.matmul(&weights.output)?.broadcast_add(&weights.output_bias)?;
     let likelihood = ops::log_softmax(&logits, D::Minus1)?;
     let spread = recipe.label_smoothing as f32 / classes as f32;
-    let targets: Vec<f32> = batch.iter().flat_map(|sample| (0..classes).map(move |class| if class == sample.label { 1.0 } else { 0.0 })).map(|hot| hot * (1.0 - recipe.label_smoothing as f32) + spread).collect();
+    let targets: Vec<f32> = batch
+        .iter()
+        .flat_map(|sample| (0..classes).map(move |class| if class == sample.label { 1.0 } else { 0.0 }))
+        .map(|hot| hot * (1.0 - recipe.label_smoothing as f32) + spread)
+        .collect();
     let targets = Tensor::from_vec(targets, (batch.len(), classes), &Device::Cpu)?;
     Ok((likelihood * targets)?.sum_all()?.affine(-1.0 / batch.len() as f64, 0.0)?)
 }
 
 /// A batch's dense and n-gram inputs after dropout.
-fn inputs(batch: &[&Sample], center: &[f32], scale: &[f32], recipe: &Recipe, random: &mut ChaCha8Rng) -> Result<(Tensor, Tensor)> {
+fn inputs(
+    batch: &[&Sample],
+    center: &[f32],
+    scale: &[f32],
+    recipe: &Recipe,
+    random: &mut ChaCha8Rng,
+) -> Result<(Tensor, Tensor)> {
     let buckets = recipe.buckets as usize;
     let mut dense = Vec::with_capacity(batch.len() * center.len());
     let mut ngrams = vec![0.0f32; batch.len() * buckets];
@@ -92,11 +118,20 @@ fn inputs(batch: &[&Sample], center: &[f32], scale: &[f32], recipe: &Recipe, ran
             let kept = !no_embedding && random.random::<f32>() < keep;
             dense.push(if kept { (x - center) * scale / keep } else { 0.0 });
         }
-        let kept: Vec<u32> = sample.inputs.ngrams.iter().copied().filter(|_| !no_ngrams && random.random::<f64>() >= recipe.ngram_dropout).collect();
+        let kept: Vec<u32> = sample
+            .inputs
+            .ngrams
+            .iter()
+            .copied()
+            .filter(|_| !no_ngrams && random.random::<f64>() >= recipe.ngram_dropout)
+            .collect();
         let share = ngram_share(kept.len());
         kept.iter().for_each(|bucket| ngrams[row * buckets + *bucket as usize] = share);
     }
-    Ok((Tensor::from_vec(dense, (batch.len(), center.len()), &Device::Cpu)?, Tensor::from_vec(ngrams, (batch.len(), buckets), &Device::Cpu)?))
+    Ok((
+        Tensor::from_vec(dense, (batch.len(), center.len()), &Device::Cpu)?,
+        Tensor::from_vec(ngrams, (batch.len(), buckets), &Device::Cpu)?,
+    ))
 }
 
 /// Mean and inverse deviation of each dense input, so that views and structure weigh alike at the start.

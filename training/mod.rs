@@ -63,9 +63,15 @@ pub struct OutOfFold {
 /// # Errors
 /// [`Error::Model`] when the data cannot teach anything: fewer than two classes, or fewer exemplars than folds.
 pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Trained> {
-    let classes: Vec<String> = task.exemplars.iter().map(|exemplar| exemplar.class.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let classes: Vec<String> =
+        task.exemplars.iter().map(|exemplar| exemplar.class.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     if classes.len() < 2 || task.exemplars.len() < 2 * task.recipe.folds {
-        return Err(Error::Model(format!("cannot train on {} exemplars of {} classes: expected at least 2 classes and {} exemplars", task.exemplars.len(), classes.len(), 2 * task.recipe.folds)));
+        return Err(Error::Model(format!(
+            "cannot train on {} exemplars of {} classes: expected at least 2 classes and {} exemplars",
+            task.exemplars.len(),
+            classes.len(),
+            2 * task.recipe.folds
+        )));
     }
     let samples = samples(task, &classes);
     let folds = folds(samples.len(), task.recipe.folds, task.seed);
@@ -93,7 +99,11 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Trained> {
         encoder: task.encoder.name.clone(),
         window_chars: task.window_chars,
         max_tokens: task.encoder.max_tokens,
-        default_class: if classes.contains(&task.recipe.default_class) { task.recipe.default_class.clone() } else { most_common(&samples, &classes) },
+        default_class: if classes.contains(&task.recipe.default_class) {
+            task.recipe.default_class.clone()
+        } else {
+            most_common(&samples, &classes)
+        },
         vote: vote(&samples, classes.len(), task.recipe),
         join,
         gate,
@@ -106,7 +116,13 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Trained> {
 }
 
 /// Estimates for `outside` by a head and an index made of `inside` alone.
-pub fn estimate_outside(inside: &[Sample], outside: &[&Sample], classes: usize, task: &Task<'_>, progress: &ProgressBar) -> Result<Vec<OutOfFold>> {
+pub fn estimate_outside(
+    inside: &[Sample],
+    outside: &[&Sample],
+    classes: usize,
+    task: &Task<'_>,
+    progress: &ProgressBar,
+) -> Result<Vec<OutOfFold>> {
     let head: Head = fit::fit(inside, classes, task.recipe, task.seed, progress)?;
     let space = inside.iter().flat_map(|sample| head.forward(&sample.inputs).hidden).collect();
     let index = Index::build(head.width(), space);
@@ -126,8 +142,14 @@ pub fn estimate_outside(inside: &[Sample], outside: &[&Sample], classes: usize, 
 
 /// The samples of a task, labels as positions in `classes`.
 pub fn samples(task: &Task<'_>, classes: &[String]) -> Vec<Sample> {
-    let label = |exemplar: &Exemplar| classes.iter().position(|class| *class == exemplar.class).expect("classes hold every label");
-    task.exemplars.iter().zip(task.inputs).map(|(exemplar, inputs)| Sample { inputs: inputs.clone(), label: label(exemplar) }).collect()
+    let label = |exemplar: &Exemplar| {
+        classes.iter().position(|class| *class == exemplar.class).expect("classes hold every label")
+    };
+    task.exemplars
+        .iter()
+        .zip(task.inputs)
+        .map(|(exemplar, inputs)| Sample { inputs: inputs.clone(), label: label(exemplar) })
+        .collect()
 }
 
 /// The encoder's progress bar, and the trainer's.

@@ -34,7 +34,11 @@ impl Recipe {
     pub fn load(file: Option<&Path>) -> Result<Self> {
         let Some(path) = file else { return Ok(Self::shipped()) };
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        toml::from_str(&text).map_err(|error| Error::Config { file: path.display().to_string(), key: "recipe".into(), problem: error.message().into() })
+        toml::from_str(&text).map_err(|error| Error::Config {
+            file: path.display().to_string(),
+            key: "recipe".into(),
+            problem: error.message().into(),
+        })
     }
 
     /// The shipped recipe.

@@ -27,13 +27,17 @@ pub struct Report {
 /// Compares estimates with the right labels (positions in `classes`).
 pub fn report(classes: &[String], estimates: &[Estimate], labels: &[usize]) -> Report {
     let count = labels.len().max(1) as f64;
-    let accuracy = |shares: &dyn Fn(&Estimate) -> usize| estimates.iter().zip(labels).filter(|(estimate, label)| shares(estimate) == **label).count() as f64 / count;
+    let accuracy = |shares: &dyn Fn(&Estimate) -> usize| {
+        estimates.iter().zip(labels).filter(|(estimate, label)| shares(estimate) == **label).count() as f64 / count
+    };
     let mut confusion = vec![vec![0; classes.len()]; classes.len()];
     for (estimate, label) in estimates.iter().zip(labels) {
         confusion[*label][likeliest(&estimate.joined)] += 1;
     }
     let present: Vec<usize> = (0..classes.len()).filter(|class| labels.contains(class)).collect();
-    let mean = |value: &dyn Fn(usize) -> f64| present.iter().map(|class| value(*class)).sum::<f64>() / present.len().max(1) as f64;
+    let mean = |value: &dyn Fn(usize) -> f64| {
+        present.iter().map(|class| value(*class)).sum::<f64>() / present.len().max(1) as f64
+    };
     Report {
         prompts: labels.len(),
         accuracy: accuracy(&|estimate| likeliest(&estimate.joined)),
@@ -81,10 +85,17 @@ impl Report {
     pub fn confusion_markdown(&self) -> String {
         let short = |class: &String| class.chars().take(6).collect::<String>();
         let header: Vec<String> = self.classes.iter().map(short).collect();
-        let mut text = format!("| right \\ said | {} | recall |\n|---|{}---|\n", header.join(" | "), "---|".repeat(header.len()));
+        let mut text =
+            format!("| right \\ said | {} | recall |\n|---|{}---|\n", header.join(" | "), "---|".repeat(header.len()));
         for (class, row) in self.confusion.iter().enumerate() {
-            let counts: Vec<String> = row.iter().map(|count| if *count == 0 { String::new() } else { count.to_string() }).collect();
-            text += &format!("| {} | {} | {:.1} % |\n", self.classes[class], counts.join(" | "), 100.0 * recall(&self.confusion, class));
+            let counts: Vec<String> =
+                row.iter().map(|count| if *count == 0 { String::new() } else { count.to_string() }).collect();
+            text += &format!(
+                "| {} | {} | {:.1} % |\n",
+                self.classes[class],
+                counts.join(" | "),
+                100.0 * recall(&self.confusion, class)
+            );
         }
         text
     }
@@ -94,7 +105,8 @@ impl Report {
 pub fn macro_recall(items: &[super::OutOfFold], classes: usize) -> f64 {
     let mut confusion = vec![vec![0; classes]; classes];
     for item in items {
-        let joined: Vec<f64> = item.head.iter().zip(&item.neighbors).map(|(head, neighbors)| head * neighbors).collect();
+        let joined: Vec<f64> =
+            item.head.iter().zip(&item.neighbors).map(|(head, neighbors)| head * neighbors).collect();
         confusion[item.label][likeliest(&joined)] += 1;
     }
     (0..classes).map(|class| recall(&confusion, class)).sum::<f64>() / classes as f64

@@ -17,8 +17,8 @@ pub fn fit(items: &[OutOfFold], classes: usize) -> Join {
         let mut slope = Join { head_weight: 0.0, neighbors_weight: 0.0, bias: vec![0.0; classes] };
         for item in items {
             let estimate = join.estimate(&item.head, &item.neighbors);
-            for class in 0..classes {
-                let error = (estimate[class] - f64::from(u8::from(class == item.label))) / items.len() as f64;
+            for (class, share) in estimate.iter().enumerate() {
+                let error = (share - f64::from(u8::from(class == item.label))) / items.len() as f64;
                 slope.head_weight += error * item.head[class].max(1e-4).ln();
                 slope.neighbors_weight += error * item.neighbors[class].max(1e-4).ln();
                 slope.bias[class] += error;

@@ -30,7 +30,13 @@ pub fn read(paths: &[impl AsRef<Path>]) -> Result<Vec<Exemplar>> {
         for file in files(path.as_ref())? {
             let text = std::fs::read_to_string(&file).map_err(Error::io(&file))?;
             for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let exemplar = serde_json::from_str(line).map_err(|error| Error::Model(format!("{}:{}: expected {{\"id\",\"prompt\",\"class\",…}}: {error}", file.display(), number + 1)))?;
+                let exemplar = serde_json::from_str(line).map_err(|error| {
+                    Error::Model(format!(
+                        "{}:{}: expected {{\"id\",\"prompt\",\"class\",…}}: {error}",
+                        file.display(),
+                        number + 1
+                    ))
+                })?;
                 exemplars.push(exemplar);
             }
         }
@@ -47,7 +53,11 @@ fn files(path: &Path) -> Result<Vec<std::path::PathBuf>> {
         return Ok(vec![path.to_path_buf()]);
     }
     let entries = std::fs::read_dir(path).map_err(Error::io(path))?;
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|file| file.extension().is_some_and(|kind| kind == "jsonl")).collect();
+    let mut files: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| file.extension().is_some_and(|kind| kind == "jsonl"))
+        .collect();
     files.sort();
     Ok(files)
 }

@@ -48,7 +48,9 @@ impl Head {
     /// Runs one prompt through. The same formula is trained in `training/fit.rs`.
     pub fn forward(&self, inputs: &Inputs) -> HeadOutput {
         let mut hidden = self.bias.clone();
-        for ((x, row), (center, scale)) in inputs.dense.iter().zip(self.dense.chunks_exact(self.width())).zip(self.center.iter().zip(&self.scale)) {
+        for ((x, row), (center, scale)) in
+            inputs.dense.iter().zip(self.dense.chunks_exact(self.width())).zip(self.center.iter().zip(&self.scale))
+        {
             add_scaled(&mut hidden, row, (x - center) * scale);
         }
         let share = ngram_share(inputs.ngrams.len());
@@ -56,7 +58,7 @@ impl Head {
             let start = *bucket as usize * self.width();
             add_scaled(&mut hidden, &self.ngrams[start..start + self.width()], share);
         }
-        hidden.iter_mut().for_each(|x| *x = x.tanh());
+        hidden.iter_mut().for_each(|x| *x = x.max(0.0));
         let norm = hidden.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         hidden.iter_mut().for_each(|x| *x /= norm);
         let mut logits = self.output_bias.clone();
@@ -87,7 +89,11 @@ impl Head {
     /// [`Error::Model`] naming the tensor that is missing or whose shape does not fit the others.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut tensors = tensors_from_bytes(bytes)?;
-        let mut take = |name: &str| tensors.remove(name).ok_or_else(|| Error::Model(format!("head.safetensors: the tensor `{name}` is missing")));
+        let mut take = |name: &str| {
+            tensors
+                .remove(name)
+                .ok_or_else(|| Error::Model(format!("head.safetensors: the tensor `{name}` is missing")))
+        };
         let head = Head {
             center: take("center")?,
             scale: take("scale")?,
@@ -103,9 +109,10 @@ impl Head {
             && head.scale.len() == inputs
             && head.dense.len() == inputs * width
             && !head.ngrams.is_empty()
-            && head.ngrams.len() % width == 0
+            && head.ngrams.len().is_multiple_of(width)
             && head.output.len() == width * classes;
-        fits.then_some(head).ok_or_else(|| Error::Model("head.safetensors: the tensors' shapes do not fit one another".into()))
+        fits.then_some(head)
+            .ok_or_else(|| Error::Model("head.safetensors: the tensors' shapes do not fit one another".into()))
     }
 }
 
@@ -124,8 +131,12 @@ pub fn softmax(logits: &[f64]) -> Vec<f64> {
 
 /// Named f32 tensors as a safetensors file.
 pub fn tensors_to_bytes<'a>(parts: impl Iterator<Item = (&'a str, Vec<usize>, &'a [f32])>) -> Vec<u8> {
-    let bytes: Vec<_> = parts.map(|(name, shape, data)| (name, shape, data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())).collect();
-    let views = bytes.iter().map(|(name, shape, data)| (*name, TensorView::new(Dtype::F32, shape.clone(), data).expect("shape and data agree")));
+    let bytes: Vec<_> = parts
+        .map(|(name, shape, data)| (name, shape, data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()))
+        .collect();
+    let views = bytes.iter().map(|(name, shape, data)| {
+        (*name, TensorView::new(Dtype::F32, shape.clone(), data).expect("shape and data agree"))
+    });
     safetensors::serialize(views, None).expect("tensors serialise")
 }
 
@@ -134,11 +145,14 @@ pub fn tensors_to_bytes<'a>(parts: impl Iterator<Item = (&'a str, Vec<usize>, &'
 /// # Errors
 /// [`Error::Model`] when it is no safetensors file, or holds another type.
 pub fn tensors_from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| Error::Model(format!("not a safetensors file: {error}")))?;
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|error| Error::Model(format!("not a safetensors file: {error}")))?;
     file.tensors()
         .into_iter()
         .map(|(name, view)| match view.dtype() {
-            Dtype::F32 => Ok((name, view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())),
+            Dtype::F32 => {
+                Ok((name, view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()))
+            }
             other => Err(Error::Model(format!("tensor `{name}`: expected F32, got {other:?}"))),
         })
         .collect()

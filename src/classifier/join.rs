@@ -45,7 +45,9 @@ pub struct Join {
 impl Join {
     /// The joined, calibrated probabilities.
     pub fn estimate(&self, head: &[f64], neighbors: &[f64]) -> Vec<f64> {
-        let logit = |((head, neighbors), bias): ((&f64, &f64), &f64)| self.head_weight * head.max(FLOOR).ln() + self.neighbors_weight * neighbors.max(FLOOR).ln() + bias;
+        let logit = |((head, neighbors), bias): ((&f64, &f64), &f64)| {
+            self.head_weight * head.max(FLOOR).ln() + self.neighbors_weight * neighbors.max(FLOOR).ln() + bias
+        };
         softmax(&head.iter().zip(neighbors).zip(&self.bias).map(logit).collect::<Vec<_>>())
     }
 }

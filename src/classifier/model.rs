@@ -1,11 +1,11 @@
 //! A routing model: one trained version of head, exemplars, join and gate, kept as a folder of files
 //! (`models/<name>/<version>/`) or inside the binary.
 
+use super::Inputs;
 use super::exemplar::Exemplar;
 use super::head::{Head, tensors_from_bytes, tensors_to_bytes};
 use super::index::{Hit, Index};
 use super::join::{Join, Vote, confidence};
-use super::Inputs;
 use crate::embedder::Views;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -75,13 +75,18 @@ impl RoutingModel {
             && manifest.join.bias.len() == classes
             && space.len() == exemplars.len() * head.width();
         if !fits {
-            return Err(Error::Model(format!("routing model {}@{}: its files do not belong together", manifest.name, manifest.version)));
+            return Err(Error::Model(format!(
+                "routing model {}@{}: its files do not belong together",
+                manifest.name, manifest.version
+            )));
         }
         let labels = exemplars
             .iter()
             .map(|exemplar| {
                 let place = manifest.classes.iter().position(|class| *class == exemplar.class);
-                place.ok_or_else(|| Error::Model(format!("exemplar `{}` has the unknown class `{}`", exemplar.id, exemplar.class)))
+                place.ok_or_else(|| {
+                    Error::Model(format!("exemplar `{}` has the unknown class `{}`", exemplar.id, exemplar.class))
+                })
             })
             .collect::<Result<_>>()?;
         let index = Index::build(head.width(), space);
@@ -96,7 +101,8 @@ impl RoutingModel {
         let files = builtin::FILES;
         Self::from_files("builtin", |name| {
             let file = files.iter().find(|(file, _)| *file == name);
-            file.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| Error::Model(format!("the builtin model has no {name}")))
+            file.map(|(_, bytes)| bytes.to_vec())
+                .ok_or_else(|| Error::Model(format!("the builtin model has no {name}")))
         })
     }
 
@@ -110,7 +116,9 @@ impl RoutingModel {
             Ok(version) => folder.join(version.trim()),
             Err(_) => folder.to_path_buf(),
         };
-        Self::from_files(&folder.display().to_string(), |name| std::fs::read(folder.join(name)).map_err(Error::io(folder.join(name))))
+        Self::from_files(&folder.display().to_string(), |name| {
+            std::fs::read(folder.join(name)).map_err(Error::io(folder.join(name)))
+        })
     }
 
     /// `builtin`, or a folder: what `routing.model` and `--model` take.
@@ -126,20 +134,37 @@ impl RoutingModel {
 
     fn from_files(origin: &str, read: impl Fn(&str) -> Result<Vec<u8>>) -> Result<Self> {
         let broken = |file: &str, error: &dyn std::fmt::Display| Error::Model(format!("{origin}/{file}: {error}"));
-        let manifest: Manifest = serde_json::from_slice(&read("manifest.json")?).map_err(|error| broken("manifest.json", &error))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&read("manifest.json")?).map_err(|error| broken("manifest.json", &error))?;
         let head = Head::from_bytes(&read("head.safetensors")?).map_err(|error| broken("head.safetensors", &error))?;
-        let exemplars = String::from_utf8(read("exemplars.jsonl")?).map_err(|error| broken("exemplars.jsonl", &error))?;
-        let exemplars = exemplars.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>().map_err(|error| broken("exemplars.jsonl", &error))?;
-        let space = tensors_from_bytes(&read("space.safetensors")?)?.remove("space").ok_or_else(|| broken("space.safetensors", &"the tensor `space` is missing"))?;
+        let exemplars =
+            String::from_utf8(read("exemplars.jsonl")?).map_err(|error| broken("exemplars.jsonl", &error))?;
+        let exemplars = exemplars
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| broken("exemplars.jsonl", &error))?;
+        let space = tensors_from_bytes(&read("space.safetensors")?)?
+            .remove("space")
+            .ok_or_else(|| broken("space.safetensors", &"the tensor `space` is missing"))?;
         Self::assemble(manifest, head, exemplars, space)
     }
 
     /// Every file of the version, ready to be written: `(name, bytes)`.
     pub fn to_files(&self, space: &[f32]) -> Vec<(&'static str, Vec<u8>)> {
-        let exemplars: String = self.exemplars.iter().map(|exemplar| serde_json::to_string(exemplar).expect("an exemplar serialises") + "\n").collect();
+        let exemplars: String = self
+            .exemplars
+            .iter()
+            .map(|exemplar| serde_json::to_string(exemplar).expect("an exemplar serialises") + "\n")
+            .collect();
         let manifest = serde_json::to_string_pretty(&self.manifest).expect("a manifest serialises") + "\n";
         let space = tensors_to_bytes(std::iter::once(("space", vec![self.exemplars.len(), self.head.width()], space)));
-        vec![("manifest.json", manifest.into_bytes()), ("head.safetensors", self.head.to_bytes()), ("exemplars.jsonl", exemplars.into_bytes()), ("space.safetensors", space)]
+        vec![
+            ("manifest.json", manifest.into_bytes()),
+            ("head.safetensors", self.head.to_bytes()),
+            ("exemplars.jsonl", exemplars.into_bytes()),
+            ("space.safetensors", space),
+        ]
     }
 
     /// `name@version`.
@@ -159,7 +184,14 @@ impl RoutingModel {
         let neighbors = self.manifest.vote.estimate(&hits, |position| self.labels[position]);
         let joined = self.manifest.join.estimate(&output.probabilities, &neighbors);
         let confidence = confidence(&joined, &hits);
-        Estimate { head: output.probabilities, neighbors, joined, hits, abstained: confidence < self.manifest.gate, confidence }
+        Estimate {
+            head: output.probabilities,
+            neighbors,
+            joined,
+            hits,
+            abstained: confidence < self.manifest.gate,
+            confidence,
+        }
     }
 }
 

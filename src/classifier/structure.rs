@@ -8,10 +8,13 @@ pub fn of(text: &str) -> [f32; WIDTH] {
     let chars = text.chars().count().max(1) as f32;
     let lines: Vec<&str> = text.lines().collect();
     let words = text.split_whitespace().count().max(1) as f32;
-    let share = |wanted: &dyn Fn(char) -> bool| text.chars().filter(|character| wanted(*character)).count() as f32 / chars;
+    let share =
+        |wanted: &dyn Fn(char) -> bool| text.chars().filter(|character| wanted(*character)).count() as f32 / chars;
     let has = |pattern: &str| f32::from(u8::from(text.contains(pattern)));
     let count = |pattern: &str| (text.matches(pattern).count() as f32 / 4.0).min(1.0);
-    let line_share = |wanted: &dyn Fn(&str) -> bool| lines.iter().filter(|line| wanted(line.trim())).count() as f32 / lines.len().max(1) as f32;
+    let line_share = |wanted: &dyn Fn(&str) -> bool| {
+        lines.iter().filter(|line| wanted(line.trim())).count() as f32 / lines.len().max(1) as f32
+    };
     let last = text.trim_end().chars().next_back().unwrap_or(' ');
     let first = text.trim_start().chars().next().unwrap_or(' ');
     let flag = |yes: bool| f32::from(u8::from(yes));
@@ -51,5 +54,7 @@ fn is_option(line: &str) -> bool {
 
 /// "Question: …", "Input: …": a short label before a colon.
 fn is_labelled(line: &str) -> bool {
-    line.split_once(':').is_some_and(|(label, _)| (1..=20).contains(&label.len()) && label.chars().all(|c| c.is_alphanumeric() || c == ' '))
+    line.split_once(':').is_some_and(|(label, _)| {
+        (1..=20).contains(&label.len()) && label.chars().all(|c| c.is_alphanumeric() || c == ' ')
+    })
 }

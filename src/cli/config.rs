@@ -37,10 +37,26 @@ impl ConfigCommand {
 fn check(global: &Global) -> Result<()> {
     let config = global.load()?;
     let model = RoutingModel::open(&config.routing.model)?;
-    if let Some(label) = model.manifest.classes.iter().find(|label| !config.classes.iter().any(|class| class.name == **label)) {
-        return Err(Error::Config { file: config.file, key: "class".into(), problem: format!("the routing model {} knows the class `{label}`; expected a [[class]] of that name", model.title()) });
+    if let Some(label) =
+        model.manifest.classes.iter().find(|label| !config.classes.iter().any(|class| class.name == **label))
+    {
+        return Err(Error::Config {
+            file: config.file,
+            key: "class".into(),
+            problem: format!(
+                "the routing model {} knows the class `{label}`; expected a [[class]] of that name",
+                model.title()
+            ),
+        });
     }
-    println!("{}: good. {} providers, {} deployments, {} classes, routing model {}.", config.file, config.providers.len(), config.deployments.len(), config.classes.len(), model.title());
+    println!(
+        "{}: good. {} providers, {} deployments, {} classes, routing model {}.",
+        config.file,
+        config.providers.len(),
+        config.deployments.len(),
+        config.classes.len(),
+        model.title()
+    );
     for skipped in &config.skipped {
         println!("  left out: provider {} ({})", skipped.provider, skipped.reason);
     }

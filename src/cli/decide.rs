@@ -63,19 +63,40 @@ impl Decide {
         let judge = Judge { classes: classes(&bulk.model, &config), policy: config.policy, bulk };
         let threads = self.threads.unwrap_or_else(default_threads);
         let dash = |path: &PathBuf| path.as_os_str() == "-";
-        let input: Box<dyn BufRead> = if dash(&self.input) { Box::new(std::io::stdin().lock()) } else { Box::new(BufReader::new(std::fs::File::open(&self.input).map_err(Error::io(&self.input))?)) };
-        let output: Box<dyn Write> = if dash(&self.output) { Box::new(std::io::stdout().lock()) } else { Box::new(std::fs::File::create(&self.output).map_err(Error::io(&self.output))?) };
+        let input: Box<dyn BufRead> = if dash(&self.input) {
+            Box::new(std::io::stdin().lock())
+        } else {
+            Box::new(BufReader::new(std::fs::File::open(&self.input).map_err(Error::io(&self.input))?))
+        };
+        let output: Box<dyn Write> = if dash(&self.output) {
+            Box::new(std::io::stdout().lock())
+        } else {
+            Box::new(std::fs::File::create(&self.output).map_err(Error::io(&self.output))?)
+        };
         let mut output = BufWriter::new(output);
         let progress = crate::training::progress_bar(0, "prompts");
         let (mut number, mut failed) = (0usize, 0usize);
         let mut lines = input.lines();
         loop {
-            let chunk: Vec<(usize, String)> = lines.by_ref().take(CHUNK).map(|line| line.map(|line| { number += 1; (number, line) })).collect::<std::io::Result<_>>().map_err(Error::io(&self.input))?;
+            let chunk: Vec<(usize, String)> = lines
+                .by_ref()
+                .take(CHUNK)
+                .map(|line| {
+                    line.map(|line| {
+                        number += 1;
+                        (number, line)
+                    })
+                })
+                .collect::<std::io::Result<_>>()
+                .map_err(Error::io(&self.input))?;
             if chunk.is_empty() {
                 break;
             }
             progress.set_length(number as u64);
-            let results = in_order(&chunk, threads, |(number, line)| { progress.inc(1); judge.decide(*number, line) })?;
+            let results = in_order(&chunk, threads, |(number, line)| {
+                progress.inc(1);
+                judge.decide(*number, line)
+            })?;
             for result in results.into_iter().flatten() {
                 failed += usize::from(result.get("error").is_some());
                 writeln!(output, "{result}").map_err(Error::io(&self.output))?;
@@ -85,7 +106,9 @@ impl Decide {
         progress.finish_and_clear();
         match failed {
             0 => Ok(()),
-            failed => Err(Error::Model(format!("{failed} of {number} lines could not be decided; their output lines have an `error`"))),
+            failed => Err(Error::Model(format!(
+                "{failed} of {number} lines could not be decided; their output lines have an `error`"
+            ))),
         }
     }
 }
@@ -99,9 +122,15 @@ impl Judge {
         let start = Instant::now();
         let parsed: std::result::Result<Line, _> = serde_json::from_str(line);
         let id = parsed.as_ref().ok().and_then(|line| line.id.clone()).unwrap_or_else(|| number.into());
-        let decided = parsed.map_err(|error| Error::Model(format!("line {number}: expected {{\"id\"?, \"prompt\" | \"messages\"}}: {error}"))).and_then(|line| self.judge(line));
+        let decided = parsed
+            .map_err(|error| {
+                Error::Model(format!("line {number}: expected {{\"id\"?, \"prompt\" | \"messages\"}}: {error}"))
+            })
+            .and_then(|line| self.judge(line));
         Some(match decided {
-            Ok(decision) => json!({"id": id, "class": decision.class, "quality": decision.quality, "confidence": decision.confidence, "abstained": decision.abstained, "micros": start.elapsed().as_micros() as u64}),
+            Ok(decision) => {
+                json!({"id": id, "class": decision.class, "quality": decision.quality, "confidence": decision.confidence, "abstained": decision.abstained, "micros": start.elapsed().as_micros() as u64})
+            }
             Err(error) => json!({"id": id, "error": error.to_string()}),
         })
     }
@@ -115,11 +144,17 @@ impl Judge {
         let manifest = &self.bulk.model.manifest;
         let text = window(&request, manifest.window_chars);
         if text.is_empty() {
-            return Ok(Judged { class: manifest.default_class.clone(), quality: IndexMap::new(), confidence: 0.0, abstained: true });
+            return Ok(Judged {
+                class: manifest.default_class.clone(),
+                quality: IndexMap::new(),
+                confidence: 0.0,
+                abstained: true,
+            });
         }
         let estimate = self.bulk.estimate(&text)?;
         let (scores, choice) = choose_without_deployments(&self.classes, &manifest.classes, &estimate, &self.policy);
-        let class = if estimate.abstained { manifest.default_class.clone() } else { scores[choice.index].class.clone() };
+        let class =
+            if estimate.abstained { manifest.default_class.clone() } else { scores[choice.index].class.clone() };
         let quality = scores.iter().map(|score| (score.class.clone(), score.quality.unwrap_or(0.0))).collect();
         Ok(Judged { class, quality, confidence: estimate.confidence, abstained: estimate.abstained })
     }
@@ -138,5 +173,13 @@ fn classes(model: &RoutingModel, config: &Config) -> Vec<ClassConfig> {
     if labels.iter().all(|label| config.classes.iter().any(|class| class.name == *label)) {
         return config.classes.clone();
     }
-    labels.iter().map(|label| ClassConfig { name: label.clone(), description: String::new(), covers: Vec::new(), output_tokens: 0 }).collect()
+    labels
+        .iter()
+        .map(|label| ClassConfig {
+            name: label.clone(),
+            description: String::new(),
+            covers: Vec::new(),
+            output_tokens: 0,
+        })
+        .collect()
 }

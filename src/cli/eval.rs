@@ -55,8 +55,15 @@ impl Eval {
                 (*all, *rightly) = (*all + 1, *rightly + usize::from(right));
             }
             if self.mistakes && !right {
-                let text: String = exemplar.prompt.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(140).collect();
-                println!("{:14} said {:14} {:.2}  {}", exemplar.class, classes[likeliest(&estimate.joined)], estimate.confidence, text);
+                let text: String =
+                    exemplar.prompt.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(140).collect();
+                println!(
+                    "{:14} said {:14} {:.2}  {}",
+                    exemplar.class,
+                    classes[likeliest(&estimate.joined)],
+                    estimate.confidence,
+                    text
+                );
             }
         }
         for ((kind, name), (all, right)) in sources {
@@ -69,7 +76,14 @@ impl Eval {
 fn labels(exemplars: &[Exemplar], classes: &[String]) -> Result<Vec<usize>> {
     let label = |exemplar: &Exemplar| {
         let place = classes.iter().position(|class| *class == exemplar.class);
-        place.ok_or_else(|| Error::Model(format!("`{}` has the label `{}`, which the model does not know; it knows {}", exemplar.id, exemplar.class, classes.join(", "))))
+        place.ok_or_else(|| {
+            Error::Model(format!(
+                "`{}` has the label `{}`, which the model does not know; it knows {}",
+                exemplar.id,
+                exemplar.class,
+                classes.join(", ")
+            ))
+        })
     };
     exemplars.iter().map(label).collect()
 }
@@ -77,9 +91,21 @@ fn labels(exemplars: &[Exemplar], classes: &[String]) -> Result<Vec<usize>> {
 /// The report in the terminal.
 pub fn print(title: &str, report: &Report) {
     println!("{title} on {} prompts", report.prompts);
-    println!("accuracy {:.1} %  (head {:.1} %, neighbors {:.1} %)", 100.0 * report.accuracy, 100.0 * report.head_accuracy, 100.0 * report.neighbors_accuracy);
-    println!("macro recall {:.1} %, macro F1 {:.1} %, calibration error {:.3}, abstained {:.1} %\n", 100.0 * report.macro_recall, 100.0 * report.macro_f1, report.calibration_error, 100.0 * report.abstained);
-    let worst = (0..report.classes.len()).min_by(|a, b| recall(&report.confusion, *a).total_cmp(&recall(&report.confusion, *b)));
+    println!(
+        "accuracy {:.1} %  (head {:.1} %, neighbors {:.1} %)",
+        100.0 * report.accuracy,
+        100.0 * report.head_accuracy,
+        100.0 * report.neighbors_accuracy
+    );
+    println!(
+        "macro recall {:.1} %, macro F1 {:.1} %, calibration error {:.3}, abstained {:.1} %\n",
+        100.0 * report.macro_recall,
+        100.0 * report.macro_f1,
+        report.calibration_error,
+        100.0 * report.abstained
+    );
+    let worst = (0..report.classes.len())
+        .min_by(|a, b| recall(&report.confusion, *a).total_cmp(&recall(&report.confusion, *b)));
     println!("{}", report.confusion_markdown());
     if let Some(worst) = worst {
         println!("weakest: {}\n", report.classes[worst]);

@@ -33,7 +33,11 @@ impl Explain {
             let router = crate::start::router(config, cache).await?;
             router.decide(&ChatRequest::from_prompt(&text)?, &Caller { class: None, policy: self.policy }).await
         })?;
-        if self.json { print_json(&decision) } else { print(&decision) }
+        if self.json {
+            print_json(&decision);
+        } else {
+            print(&decision);
+        }
         Ok(())
     }
 }
@@ -50,8 +54,14 @@ fn print(decision: &Decision) {
     if !decision.neighbors.is_empty() {
         let mut neighbors = table(&["similarity", "label", "nearest exemplars", "id"]);
         for neighbor in &decision.neighbors {
-            let text: String = neighbor.text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(70).collect();
-            neighbors.add_row([format!("{:.3}", neighbor.similarity), neighbor.label.clone(), text, neighbor.id.clone()]);
+            let text: String =
+                neighbor.text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(70).collect();
+            neighbors.add_row([
+                format!("{:.3}", neighbor.similarity),
+                neighbor.label.clone(),
+                text,
+                neighbor.id.clone(),
+            ]);
         }
         println!("{neighbors}\n");
     }
@@ -61,7 +71,13 @@ fn print(decision: &Decision) {
     let timing = &decision.timing;
     println!(
         "time: {} µs = features {} + queue {} + tokenize {} + encode {} + classify {} + policy {} + rest",
-        timing.total_us, timing.features_us, timing.queue_us, timing.tokenize_us, timing.encode_us, timing.classify_us, timing.policy_us
+        timing.total_us,
+        timing.features_us,
+        timing.queue_us,
+        timing.tokenize_us,
+        timing.encode_us,
+        timing.classify_us,
+        timing.policy_us
     );
 }
 
@@ -85,7 +101,18 @@ fn classes(scores: &[ClassScore]) -> Table {
 }
 
 fn deployments(scores: &[DeploymentScore]) -> Table {
-    let mut table = table(&["deployment", "score $", "input $", "output $", "time $", "failures $", "first token ms", "rest ms", "measured", "why not"]);
+    let mut table = table(&[
+        "deployment",
+        "score $",
+        "input $",
+        "output $",
+        "time $",
+        "failures $",
+        "first token ms",
+        "rest ms",
+        "measured",
+        "why not",
+    ]);
     for score in scores {
         table.add_row([
             score.deployment.clone(),
@@ -105,7 +132,9 @@ fn deployments(scores: &[DeploymentScore]) -> Table {
 }
 
 fn flip(change: Option<&Change>) -> String {
-    change.map_or("no change of one key would choose it".into(), |change| format!("`{}` with {} = {:.6} (now {})", change.would_choose, change.key, change.to, change.from))
+    change.map_or("no change of one key would choose it".into(), |change| {
+        format!("`{}` with {} = {:.6} (now {})", change.would_choose, change.key, change.to, change.from)
+    })
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {

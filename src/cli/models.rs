@@ -84,7 +84,14 @@ fn show(rows: &[Row], json: bool) -> Result<()> {
             State::Damaged { files } => format!("DAMAGED {}", files.join(", ")),
         };
         let kind = format!("{:?}", row.kind).to_lowercase();
-        table.add_row([row.name.clone(), kind, state, row.licence.clone(), row.repository.clone(), row.package.clone().unwrap_or_else(|| "-".into())]);
+        table.add_row([
+            row.name.clone(),
+            kind,
+            state,
+            row.licence.clone(),
+            row.repository.clone(),
+            row.package.clone().unwrap_or_else(|| "-".into()),
+        ]);
     }
     println!("{table}");
     Ok(())
@@ -96,7 +103,8 @@ fn pull(global: &Global, name: Option<String>) -> Result<()> {
         crate::config::ProviderKind::Local(local) => Some(local.model.clone()),
         crate::config::ProviderKind::OpenAi(_) => None,
     });
-    let names = name.map_or_else(|| std::iter::once(config.embedder.model.clone()).chain(local).collect(), |name| vec![name]);
+    let names =
+        name.map_or_else(|| std::iter::once(config.embedder.model.clone()).chain(local).collect(), |name| vec![name]);
     let cache = global.cache()?;
     for name in names {
         let folder = cache.ensure(&Manifest::named(&name, config.embedder.revision.as_deref())?)?;
@@ -119,5 +127,8 @@ fn verify(global: &Global, name: Option<String>, json: bool) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    Err(Error::Weights(format!("not as they should be: {}. Delete a damaged file, then `waypost models pull NAME`.", bad.join(", "))))
+    Err(Error::Weights(format!(
+        "not as they should be: {}. Delete a damaged file, then `waypost models pull NAME`.",
+        bad.join(", ")
+    )))
 }

@@ -30,26 +30,43 @@ impl Serve {
 
 /// What a newcomer needs next.
 fn greet(router: &Router, address: std::net::SocketAddr) {
-    eprintln!("\nWaypost listens on http://{address}  (routing model {}, encoder {})", router.model.title(), router.embedder.name());
+    eprintln!(
+        "\nWaypost listens on http://{address}  (routing model {}, encoder {})",
+        router.model.title(),
+        router.embedder.name()
+    );
     for deployment in router.fleet.all().iter().filter(|deployment| !deployment.config.classes.is_empty()) {
         let config = &deployment.config;
         eprintln!("  {:28} {}", config.name, config.classes.join(" "));
     }
     if only_local(&router.config, router) {
-        eprintln!("  Only the tiny local demonstration model answers. Set a provider's key for real answers: {}", keys(&router.config));
+        eprintln!(
+            "  Only the tiny local demonstration model answers. Set a provider's key for real answers: {}",
+            keys(&router.config)
+        );
     }
     for (provider, why) in &router.fleet.silent {
         tracing::debug!(provider, why, "an optional provider is silent");
     }
-    eprintln!("Try:\n  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"Name three uses of a brick.\"}}]}}'\n");
+    eprintln!(
+        "Try:\n  curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"Name three uses of a brick.\"}}]}}'\n"
+    );
 }
 
 fn only_local(config: &Config, router: &Router) -> bool {
-    let local = |name: &str| config.providers.iter().any(|provider| provider.name == name && matches!(provider.kind, crate::config::ProviderKind::Local(_)));
+    let local = |name: &str| {
+        config
+            .providers
+            .iter()
+            .any(|provider| provider.name == name && matches!(provider.kind, crate::config::ProviderKind::Local(_)))
+    };
     router.fleet.all().iter().all(|deployment| local(&deployment.config.provider))
 }
 
 fn keys(config: &Config) -> String {
-    let names = config.skipped.iter().filter_map(|skipped| skipped.reason.strip_prefix("env:").and_then(|rest| rest.split(' ').next()));
+    let names = config
+        .skipped
+        .iter()
+        .filter_map(|skipped| skipped.reason.strip_prefix("env:").and_then(|rest| rest.split(' ').next()));
     names.collect::<Vec<_>>().join(", ")
 }

@@ -58,7 +58,15 @@ impl Train {
         let encoder = Encoder::load(spec.clone())?;
         let gather = |paths: &[PathBuf]| gather(paths, &encoder, &spec, &cache, config.embedder.window_chars, &recipe);
         let data = gather(&self.labels)?;
-        let task = Task { name: &self.name, exemplars: &data.exemplars, inputs: &data.inputs, recipe: &recipe, seed: self.seed, encoder: &spec, window_chars: config.embedder.window_chars };
+        let task = Task {
+            name: &self.name,
+            exemplars: &data.exemplars,
+            inputs: &data.inputs,
+            recipe: &recipe,
+            seed: self.seed,
+            encoder: &spec,
+            window_chars: config.embedder.window_chars,
+        };
         if self.leave_one_source_out {
             return leave_one_source_out(&task);
         }
@@ -67,22 +75,37 @@ impl Train {
         let trained = training::train(&task, &progress)?;
         progress.finish_and_clear();
         let measured = measure(&trained, &heldout)?;
-        if self.json { print_json(&measured) } else { eval::print(&trained.model.title(), &measured) }
+        if self.json {
+            print_json(&measured);
+        } else {
+            eval::print(&trained.model.title(), &measured);
+        }
         let files = files(&trained, &measured);
         let folder = self.out.join(&self.name).join(&trained.model.manifest.version);
         if self.check { compare(&folder, &files) } else { publish(&folder, &files) }
     }
 }
 
-fn gather(paths: &[PathBuf], encoder: &Encoder, spec: &EncoderSpec, cache: &Cache, window_chars: usize, recipe: &Recipe) -> Result<Data> {
+fn gather(
+    paths: &[PathBuf],
+    encoder: &Encoder,
+    spec: &EncoderSpec,
+    cache: &Cache,
+    window_chars: usize,
+    recipe: &Recipe,
+) -> Result<Data> {
     let exemplars = exemplar::read(paths)?;
-    let texts = exemplars.iter().map(|exemplar| Ok(window(&ChatRequest::from_prompt(&exemplar.prompt)?, window_chars))).collect::<Result<Vec<_>>>()?;
+    let texts = exemplars
+        .iter()
+        .map(|exemplar| Ok(window(&ChatRequest::from_prompt(&exemplar.prompt)?, window_chars)))
+        .collect::<Result<Vec<_>>>()?;
     if let Some(empty) = texts.iter().position(String::is_empty) {
         return Err(Error::Model(format!("the exemplar `{}` has no text", exemplars[empty].id)));
     }
     let progress = progress_bar(0, "prompts");
     progress.set_message("embedding");
-    let inputs = EmbeddingCache::open(cache, spec)?.inputs(encoder, &texts, recipe.buckets, default_threads(), &progress)?;
+    let inputs =
+        EmbeddingCache::open(cache, spec)?.inputs(encoder, &texts, recipe.buckets, default_threads(), &progress)?;
     progress.finish_and_clear();
     Ok(Data { exemplars, inputs })
 }
@@ -91,7 +114,12 @@ fn measure(trained: &Trained, heldout: &Data) -> Result<Report> {
     let classes = &trained.model.manifest.classes;
     let label = |exemplar: &Exemplar| {
         let place = classes.iter().position(|class| *class == exemplar.class);
-        place.ok_or_else(|| Error::Model(format!("the held-out exemplar `{}` has the label `{}`, which no training exemplar has", exemplar.id, exemplar.class)))
+        place.ok_or_else(|| {
+            Error::Model(format!(
+                "the held-out exemplar `{}` has the label `{}`, which no training exemplar has",
+                exemplar.id, exemplar.class
+            ))
+        })
     };
     let labels = heldout.exemplars.iter().map(label).collect::<Result<Vec<_>>>()?;
     let estimates: Vec<_> = heldout.inputs.iter().map(|inputs| trained.model.estimate_inputs(inputs)).collect();
@@ -104,7 +132,14 @@ fn files(trained: &Trained, measured: &Report) -> Vec<(&'static str, Vec<u8>)> {
     let metrics = serde_json::to_string_pretty(measured).expect("a report serialises") + "\n";
     let confusion = format!(
         "# {} on {} held-out prompts\n\nAccuracy {:.1} %, macro recall {:.1} %, macro F1 {:.1} %, calibration error {:.3}, abstained {:.1} %. Rows are right, columns are said.\n\n{}",
-        trained.model.title(), measured.prompts, 100.0 * measured.accuracy, 100.0 * measured.macro_recall, 100.0 * measured.macro_f1, measured.calibration_error, 100.0 * measured.abstained, measured.confusion_markdown()
+        trained.model.title(),
+        measured.prompts,
+        100.0 * measured.accuracy,
+        100.0 * measured.macro_recall,
+        100.0 * measured.macro_f1,
+        measured.calibration_error,
+        100.0 * measured.abstained,
+        measured.confusion_markdown()
     );
     files.push(("metrics.json", metrics.into_bytes()));
     files.push(("CONFUSION.md", confusion.into_bytes()));
@@ -135,7 +170,10 @@ fn compare(folder: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
     for (name, bytes) in files {
         let path = folder.join(name);
         if std::fs::read(&path).map_err(Error::io(&path))? != *bytes {
-            return Err(Error::Model(format!("{} differs from what this data, recipe and seed give here", path.display())));
+            return Err(Error::Model(format!(
+                "{} differs from what this data, recipe and seed give here",
+                path.display()
+            )));
         }
     }
     eprintln!("{} is reproduced byte for byte", folder.display());
@@ -144,14 +182,16 @@ fn compare(folder: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
 
 /// How well each style of exemplars is recognised by a model that never saw that style.
 fn leave_one_source_out(task: &Task<'_>) -> Result<()> {
-    let classes: Vec<String> = task.exemplars.iter().map(|exemplar| exemplar.class.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let classes: Vec<String> =
+        task.exemplars.iter().map(|exemplar| exemplar.class.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     let sources: BTreeSet<&str> = task.exemplars.iter().map(|exemplar| exemplar.source.as_str()).collect();
     let samples = training::samples(task, &classes);
     let progress = progress_bar((sources.len() * task.recipe.epochs) as u64, "epochs");
     let mut total = 0.0;
     for source in &sources {
         progress.set_message(source.to_string());
-        let (outside, inside): (Vec<_>, Vec<_>) = samples.iter().zip(task.exemplars).partition(|(_, exemplar)| exemplar.source == *source);
+        let (outside, inside): (Vec<_>, Vec<_>) =
+            samples.iter().zip(task.exemplars).partition(|(_, exemplar)| exemplar.source == *source);
         let inside: Vec<_> = inside.into_iter().map(|(sample, _)| sample.clone()).collect();
         let outside: Vec<_> = outside.into_iter().map(|(sample, _)| sample).collect();
         let items = training::estimate_outside(&inside, &outside, classes.len(), task, &progress)?;

@@ -32,10 +32,23 @@ macro_rules! table {
     };
 }
 
-table!(RawServer { listen: String, max_body_bytes: usize, max_in_flight: usize, request_timeout_ms: u64, log_prompts: bool });
+table!(RawServer {
+    listen: String,
+    max_body_bytes: usize,
+    max_in_flight: usize,
+    request_timeout_ms: u64,
+    log_prompts: bool
+});
 table!(RawEmbedder {
-    model: String, pooling: String, prefix: String, revision: String, window_chars: usize, max_tokens: usize,
-    threads: usize, queue: usize, deadline_ms: u64,
+    model: String,
+    pooling: String,
+    prefix: String,
+    revision: String,
+    window_chars: usize,
+    max_tokens: usize,
+    threads: usize,
+    queue: usize,
+    deadline_ms: u64,
 });
 table!(RawRouting { model: String, default_class: String, neighbors_shown: usize });
 table!(RawPolicy {
@@ -45,9 +58,21 @@ table!(RawPolicy {
 table!(RawRecord { keep: usize, assumed_ttft_ms: f64, assumed_tokens_per_second: f64, half_life_s: f64 });
 table!(RawClass { name: String, enabled: bool, description: String, covers: Vec<String>, output_tokens: u64 });
 table!(RawProvider {
-    name: String, enabled: bool, kind: String, base_url: String, key: String, optional: bool, discover: bool,
-    stream_usage: bool, connect_timeout_ms: u64, first_byte_timeout_ms: u64, idle_timeout_ms: u64,
-    model: String, max_concurrent: usize, queue: usize, max_output_tokens: u64,
+    name: String,
+    enabled: bool,
+    kind: String,
+    base_url: String,
+    key: String,
+    optional: bool,
+    discover: bool,
+    stream_usage: bool,
+    connect_timeout_ms: u64,
+    first_byte_timeout_ms: u64,
+    idle_timeout_ms: u64,
+    model: String,
+    max_concurrent: usize,
+    queue: usize,
+    max_output_tokens: u64,
 });
 table!(RawDeployment {
     name: String, enabled: bool, provider: String, model: String, aliases: Vec<String>, classes: Vec<String>,

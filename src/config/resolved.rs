@@ -164,7 +164,10 @@ impl Config {
         let default_class = check.need("routing", "default_class", raw.routing.default_class)?;
         if !classes.iter().any(|class| class.name == default_class) {
             let names: Vec<_> = classes.iter().map(|class| class.name.as_str()).collect();
-            return Err(check.wrong("routing.default_class", format!("no [[class]] is named `{default_class}`; expected one of {}", names.join(", "))));
+            return Err(check.wrong(
+                "routing.default_class",
+                format!("no [[class]] is named `{default_class}`; expected one of {}", names.join(", ")),
+            ));
         }
         Ok(Config {
             server: ServerConfig {
@@ -194,12 +197,16 @@ impl Config {
             policies: raw
                 .policies
                 .iter()
-                .map(|(name, policy)| Ok((name.clone(), check.policy(&format!("policies.{name}"), policy, &raw.policy)?)))
+                .map(|(name, policy)| {
+                    Ok((name.clone(), check.policy(&format!("policies.{name}"), policy, &raw.policy)?))
+                })
                 .collect::<Result<_>>()?,
             record: RecordConfig {
                 keep: check.positive("record", "keep", raw.record.keep)?,
                 assumed_ttft_ms: check.amount("record", "assumed_ttft_ms", raw.record.assumed_ttft_ms)?,
-                assumed_tokens_per_second: check.amount("record", "assumed_tokens_per_second", raw.record.assumed_tokens_per_second)?.max(0.1),
+                assumed_tokens_per_second: check
+                    .amount("record", "assumed_tokens_per_second", raw.record.assumed_tokens_per_second)?
+                    .max(0.1),
                 half_life_s: check.amount("record", "half_life_s", raw.record.half_life_s)?.max(0.1),
             },
             file: file.into(),
@@ -268,7 +275,8 @@ impl Check<'_> {
         let resolve = |(class, name): (&&super::raw::RawClass, &String)| {
             let key = format!("class `{name}`");
             Ok(ClassConfig {
-                covers: self.class_names(&format!("{key}: covers"), class.covers.as_deref().unwrap_or(&[]), &names)?
+                covers: self
+                    .class_names(&format!("{key}: covers"), class.covers.as_deref().unwrap_or(&[]), &names)?
                     .into_iter()
                     .filter(|covered| covered != name)
                     .collect(),
@@ -286,7 +294,10 @@ impl Check<'_> {
             return Ok(known.to_vec());
         }
         match wanted.iter().find(|name| !known.contains(name)) {
-            Some(name) => Err(self.wrong(key, format!("no [[class]] is named `{name}`; expected some of {}, or \"*\"", known.join(", ")))),
+            Some(name) => Err(self.wrong(
+                key,
+                format!("no [[class]] is named `{name}`; expected some of {}, or \"*\"", known.join(", ")),
+            )),
             None => Ok(wanted.to_vec()),
         }
     }
@@ -317,19 +328,31 @@ impl Check<'_> {
                 model: self.need(&table, "model", raw.model.clone())?,
                 max_concurrent: self.positive(&table, "max_concurrent", raw.max_concurrent)?,
                 queue: self.need(&table, "queue", raw.queue)?,
-                max_output_tokens: self.positive(&table, "max_output_tokens", raw.max_output_tokens.map(|tokens| tokens as usize))? as u64,
+                max_output_tokens: self.positive(
+                    &table,
+                    "max_output_tokens",
+                    raw.max_output_tokens.map(|tokens| tokens as usize),
+                )? as u64,
             }))),
             "openai" => {
                 let base_url = self.need(&table, "base_url", raw.base_url.clone())?;
                 if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
-                    return Err(self.wrong(format!("{table}.base_url"), format!("expected http://… or https://…, got `{base_url}`")));
+                    return Err(self.wrong(
+                        format!("{table}.base_url"),
+                        format!("expected http://… or https://…, got `{base_url}`"),
+                    ));
                 }
                 let optional = raw.optional.unwrap_or(false);
                 let key = match &raw.key {
                     Some(source) => match Secret::read(self.file, &format!("{table}.key"), source)? {
                         Some(secret) => Some(secret),
                         None if optional => return Ok(Err(format!("{source} is not set"))),
-                        None => return Err(self.wrong(format!("{table}.key"), format!("{source} is not set; set it, or say `optional = true`"))),
+                        None => {
+                            return Err(self.wrong(
+                                format!("{table}.key"),
+                                format!("{source} is not set; set it, or say `optional = true`"),
+                            ));
+                        }
                     },
                     None => None,
                 };
@@ -344,11 +367,18 @@ impl Check<'_> {
                     idle_timeout: millis(raw.idle_timeout_ms, 120_000),
                 })))
             }
-            other => Err(self.wrong(format!("{table}.kind"), format!("expected \"openai\" or \"local\", got \"{other}\""))),
+            other => {
+                Err(self.wrong(format!("{table}.kind"), format!("expected \"openai\" or \"local\", got \"{other}\"")))
+            }
         }
     }
 
-    fn deployments(&self, raw: &RawConfig, classes: &[ClassConfig], providers: &[ProviderConfig]) -> Result<Vec<DeploymentConfig>> {
+    fn deployments(
+        &self,
+        raw: &RawConfig,
+        classes: &[ClassConfig],
+        providers: &[ProviderConfig],
+    ) -> Result<Vec<DeploymentConfig>> {
         let known: Vec<String> = classes.iter().map(|class| class.name.clone()).collect();
         let mut taken: HashSet<String> = known.iter().cloned().chain(["auto".to_string()]).collect();
         let mut deployments = Vec::new();
@@ -356,10 +386,15 @@ impl Check<'_> {
             let deployment = self.deployment(item, &known)?;
             let key = format!("deployment `{}`", deployment.name);
             if !raw.provider.iter().any(|provider| provider.name.as_ref() == Some(&deployment.provider)) {
-                return Err(self.wrong(format!("{key}: provider"), format!("no [[provider]] is named `{}`", deployment.provider)));
+                return Err(self
+                    .wrong(format!("{key}: provider"), format!("no [[provider]] is named `{}`", deployment.provider)));
             }
-            if let Some(name) = std::iter::once(&deployment.name).chain(&deployment.aliases).find(|name| !taken.insert((*name).clone())) {
-                return Err(self.wrong(&key, format!("the name `{name}` is taken by `auto`, a class or another deployment")));
+            if let Some(name) =
+                std::iter::once(&deployment.name).chain(&deployment.aliases).find(|name| !taken.insert((*name).clone()))
+            {
+                return Err(
+                    self.wrong(&key, format!("the name `{name}` is taken by `auto`, a class or another deployment"))
+                );
             }
             if providers.iter().any(|provider| provider.name == deployment.provider) {
                 deployments.push(deployment);
@@ -376,9 +411,17 @@ impl Check<'_> {
             provider: self.need(&table, "provider", raw.provider.clone())?,
             model: self.need(&table, "model", raw.model.clone())?,
             aliases: raw.aliases.clone().unwrap_or_default(),
-            classes: self.class_names(&format!("{table}: classes"), &self.need(&table, "classes", raw.classes.clone())?, known)?,
+            classes: self.class_names(
+                &format!("{table}: classes"),
+                &self.need(&table, "classes", raw.classes.clone())?,
+                known,
+            )?,
             input: Money::per_mtok(input),
-            cached_input: Money::per_mtok(self.amount(&table, "cached_input", Some(raw.cached_input.unwrap_or(input)))?),
+            cached_input: Money::per_mtok(self.amount(
+                &table,
+                "cached_input",
+                Some(raw.cached_input.unwrap_or(input)),
+            )?),
             output: Money::per_mtok(self.amount(&table, "output", raw.output)?),
             context_tokens: self.need(&table, "context_tokens", raw.context_tokens)?,
             max_output_tokens: self.need(&table, "max_output_tokens", raw.max_output_tokens)?,

@@ -22,7 +22,13 @@ impl Secret {
                 Err(error) => return Err(problem(file, key, format!("cannot read {path}: {error}"))),
             },
             // The value itself may be a key pasted by mistake: it is not repeated.
-            _ => return Err(problem(file, key, "expected `env:NAME` or `file:PATH`; secrets are never written in the configuration".into())),
+            _ => {
+                return Err(problem(
+                    file,
+                    key,
+                    "expected `env:NAME` or `file:PATH`; secrets are never written in the configuration".into(),
+                ));
+            }
         };
         Ok(value.map(|value| value.trim().to_string()).filter(|value| !value.is_empty()).map(Secret))
     }

@@ -68,12 +68,15 @@ impl Encoder {
             let path = spec.folder.join(file);
             Error::Weights(format!("{}: {error}. Try `waypost models pull {}`.", path.display(), spec.name))
         };
-        let config = std::fs::read_to_string(spec.folder.join("config.json")).map_err(|error| broken("config.json", &error))?;
-        let config: Config = serde_json::from_str(&config).map_err(|error| broken("config.json", &format!("not a BERT configuration: {error}")))?;
+        let config =
+            std::fs::read_to_string(spec.folder.join("config.json")).map_err(|error| broken("config.json", &error))?;
+        let config: Config = serde_json::from_str(&config)
+            .map_err(|error| broken("config.json", &format!("not a BERT configuration: {error}")))?;
         let mut tokenizer = load_tokenizer(&spec.folder).map_err(|error| broken("tokenizer.json", &error))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| broken("tokenizer.json", &error))?;
-        let weights = std::fs::read(spec.folder.join("model.safetensors")).map_err(|error| broken("model.safetensors", &error))?;
+        let weights = std::fs::read(spec.folder.join("model.safetensors"))
+            .map_err(|error| broken("model.safetensors", &error))?;
         let model = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
             .and_then(|weights| BertModel::load(weights, &config))
             .map_err(|error| broken("model.safetensors", &error))?;

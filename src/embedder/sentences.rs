@@ -8,8 +8,8 @@ const MIN_BYTES: usize = 12;
 /// Byte ranges of the first and the last sentence or line. Both are the whole text when it has only one.
 pub fn ends(text: &str) -> (Range<usize>, Range<usize>) {
     let breaks = breaks(text);
-    let start = text.len() - text.trim_start().len();
     let end = text.trim_end().len();
+    let start = end - text[..end].trim_start().len();
     let first_end = breaks.iter().copied().find(|at| *at >= start + MIN_BYTES).unwrap_or(end);
     let last_start = breaks.iter().copied().rev().find(|at| *at + MIN_BYTES <= end).unwrap_or(start);
     (start..first_end.clamp(start, end), last_start.clamp(start, end)..end)
@@ -43,9 +43,16 @@ mod tests {
 
     #[test]
     fn a_request_stands_at_either_end() {
-        assert_eq!(parts("Summarise this text.\nLong text here. And more of it."), ("Summarise this text.", " And more of it."));
+        assert_eq!(
+            parts("Summarise this text.\nLong text here. And more of it."),
+            ("Summarise this text.", " And more of it.")
+        );
         assert_eq!(parts("just one sentence"), ("just one sentence", "just one sentence"));
         assert_eq!(parts(""), ("", ""));
-        assert_eq!(parts("Hi. Please help me with this. Thanks."), ("Hi. Please help me with this.", " Please help me with this. Thanks."));
+        assert_eq!(parts(" \n "), ("", ""));
+        assert_eq!(
+            parts("Hi. Please help me with this. Thanks."),
+            ("Hi. Please help me with this.", " Please help me with this. Thanks.")
+        );
     }
 }

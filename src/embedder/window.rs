@@ -21,22 +21,21 @@ pub fn window(request: &ChatRequest, max_chars: usize) -> String {
     };
     let text = clip(last.text.trim(), max_chars);
     match turns.next() {
-        Some(before) if text.chars().count() < FOLLOW_UP_CHARS => format!("{}\n{text}", clip(before.text.trim(), CONTEXT_CHARS)),
+        Some(before) if text.chars().count() < FOLLOW_UP_CHARS => {
+            format!("{}\n{text}", clip(before.text.trim(), CONTEXT_CHARS))
+        }
         _ => text,
     }
 }
 
 /// The first and last half of a longer text. Costs what the window costs, however long the text.
 fn clip(text: &str, max_chars: usize) -> String {
-    if text.len() <= max_chars {
+    if text.chars().nth(max_chars).is_none() {
         return text.into();
     }
     let half = max_chars / 2;
     let head = text.char_indices().nth(half).map_or(text.len(), |(at, _)| at);
     let tail = text.char_indices().rev().nth(half.saturating_sub(1)).map_or(0, |(at, _)| at);
-    if tail <= head {
-        return text.into();
-    }
     format!("{}\n{}", &text[..head], &text[tail..])
 }
 

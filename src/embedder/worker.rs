@@ -5,6 +5,7 @@ use super::encoder::Spent;
 use super::{Encoder, Views};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
@@ -96,7 +97,10 @@ fn work(encoder: &Encoder, jobs: &Mutex<Receiver<Job>>) {
             continue;
         }
         let queued = job.asked.elapsed();
-        let embedded = encoder.embed(&job.text).map(|(views, spent)| Embedded { views, queued, spent });
+        // A panic inside a tokenizer or a kernel costs this one prompt, not the thread.
+        let caught = catch_unwind(AssertUnwindSafe(|| encoder.embed(&job.text)));
+        let embedded = caught.unwrap_or_else(|_| Err(Error::Internal("the encoder panicked on a prompt".into())));
+        let embedded = embedded.map(|(views, spent)| Embedded { views, queued, spent });
         // The asker may have left while we worked; there is nobody to tell.
         let _ = job.reply.send(embedded);
     }

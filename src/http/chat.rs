@@ -68,15 +68,28 @@ pub async fn read(state: &State, request: Request) -> Result<(Caller, ChatReques
     let caller = Caller { class: header(&parts.headers, &CLASS)?, policy: header(&parts.headers, &POLICY)? };
     let limit = state.router.config.server.max_body_bytes;
     let bytes = to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
-        if too_large { Error::TooLarge { limit } } else { Error::BadRequest { message: "The body broke off before its end.".into(), param: None, code: "incomplete_body" } }
+        let too_large =
+            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        if too_large {
+            Error::TooLarge { limit }
+        } else {
+            Error::BadRequest {
+                message: "The body broke off before its end.".into(),
+                param: None,
+                code: "incomplete_body",
+            }
+        }
     })?;
     Ok((caller, ChatRequest::parse(&bytes)?))
 }
 
 fn header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>> {
     let text = |value: &HeaderValue| value.to_str().map(|text| text.trim().to_string());
-    headers.get(name).map(text).transpose().map_err(|_| Error::bad(name.as_str(), "invalid_header", format!("Header {name} is not plain text.")))
+    headers
+        .get(name)
+        .map(text)
+        .transpose()
+        .map_err(|_| Error::bad(name.as_str(), "invalid_header", format!("Header {name} is not plain text.")))
 }
 
 /// The answer with its headers. The place in the server is held until the body ends.
@@ -88,11 +101,17 @@ fn respond(answer: Answer, place: tokio::sync::OwnedSemaphorePermit) -> Response
                 let _until_the_end = &place;
                 Ok::<_, std::convert::Infallible>(event)
             });
-            ([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")], Body::from_stream(held)).into_response()
+            ([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")], Body::from_stream(held))
+                .into_response()
         }
     };
     name(&mut response, &answer.decision, &answer.deployment);
-    if answer.decision.deployments.iter().any(|score| score.deployment == answer.deployment && score.provider == "local") {
+    if answer
+        .decision
+        .deployments
+        .iter()
+        .any(|score| score.deployment == answer.deployment && score.provider == "local")
+    {
         let warning = "answered by a tiny demonstration model; set a provider key for real answers";
         response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));
     }

@@ -52,7 +52,9 @@ impl IntoResponse for Error {
         };
         let message = match &self {
             // Internals stay in the log.
-            Error::Config { .. } | Error::Weights(_) | Error::Model(_) | Error::Io { .. } | Error::Internal(_) => "Something went wrong here; the server's log says what.".into(),
+            Error::Config { .. } | Error::Weights(_) | Error::Model(_) | Error::Io { .. } | Error::Internal(_) => {
+                "Something went wrong here; the server's log says what.".into()
+            }
             said => said.to_string(),
         };
         let mut response = respond(status, &message, param, code);
@@ -77,7 +79,9 @@ fn refused(status: StatusCode, said: &[u8], otherwise: &str) -> Response {
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    let message = text("message").or_else(|| error.as_str().map(String::from)).unwrap_or_else(|| format!("The provider {otherwise}."));
+    let message = text("message")
+        .or_else(|| error.as_str().map(String::from))
+        .unwrap_or_else(|| format!("The provider {otherwise}."));
     body(status, message, text("param"), text("code"))
 }
 
@@ -92,8 +96,12 @@ fn body(status: StatusCode, message: String, param: Option<String>, code: Option
 }
 
 /// The last resort: a panic is answered, logged, and takes nobody else down.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
+
 pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let what = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    let what = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
     Error::Internal(format!("a handler panicked: {what}")).into_response()
 }

@@ -57,8 +57,12 @@ pub async fn past(Shared(router): Shared<Arc<Router>>, Path(id): Path<String>) -
 
 /// Recent decisions, newest first.
 #[utoipa::path(get, path = "/explain", params(PageQuery), responses((status = 200, description = "One page", body = Page)))]
-pub async fn recent(Shared(router): Shared<Arc<Router>>, query: std::result::Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>) -> Result<Json<Page>> {
-    let Query(query) = query.map_err(|rejection| Error::bad("limit", "invalid_value", format!("{}.", rejection.body_text())))?;
+pub async fn recent(
+    Shared(router): Shared<Arc<Router>>,
+    query: std::result::Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Page>> {
+    let Query(query) =
+        query.map_err(|rejection| Error::bad("limit", "invalid_value", format!("{}.", rejection.body_text())))?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Error::bad("limit", "invalid_value", format!("`limit` must lie between 1 and {MAX_PAGE}.")));

@@ -64,7 +64,11 @@ pub fn app(router: Arc<Router>) -> Routes {
 /// [`Error::Config`] when the address cannot be listened on.
 pub async fn serve(router: Arc<Router>, ready: impl FnOnce(std::net::SocketAddr)) -> Result<()> {
     let address = router.config.server.listen.clone();
-    let wrong = |error: std::io::Error| Error::Config { file: router.config.file.clone(), key: "server.listen".into(), problem: format!("cannot listen on {address}: {error}; choose another with --listen") };
+    let wrong = |error: std::io::Error| Error::Config {
+        file: router.config.file.clone(),
+        key: "server.listen".into(),
+        problem: format!("cannot listen on {address}: {error}; choose another with --listen"),
+    };
     let listener = TcpListener::bind(&address).await.map_err(wrong)?;
     ready(listener.local_addr().map_err(wrong)?);
     axum::serve(listener, app(router.clone())).with_graceful_shutdown(stop()).await.map_err(wrong)

@@ -45,13 +45,31 @@ pub async fn one(Shared(state): Shared<State>, Path(id): Path<String>) -> Result
 }
 
 fn all(state: &State) -> Vec<Model> {
-    let model = |id: &str, owned_by: &str, description: String| Model { id: id.into(), object: "model", created: state.started, owned_by: owned_by.into(), description };
-    let mut models = vec![model("auto", "waypost", "the class that fits the prompt, at the deployment that fits the policy".into())];
-    models.extend(state.router.config.classes.iter().map(|class| model(&class.name, "waypost", format!("class: {}", class.description))));
+    let model = |id: &str, owned_by: &str, description: String| Model {
+        id: id.into(),
+        object: "model",
+        created: state.started,
+        owned_by: owned_by.into(),
+        description,
+    };
+    let mut models =
+        vec![model("auto", "waypost", "the class that fits the prompt, at the deployment that fits the policy".into())];
+    models.extend(
+        state
+            .router
+            .config
+            .classes
+            .iter()
+            .map(|class| model(&class.name, "waypost", format!("class: {}", class.description))),
+    );
     for deployment in state.router.fleet.all() {
         let config = &deployment.config;
         let names = std::iter::once(&config.name).chain(&config.aliases);
-        let description = if config.classes.is_empty() { "deployment".into() } else { format!("deployment for {}", config.classes.join(", ")) };
+        let description = if config.classes.is_empty() {
+            "deployment".into()
+        } else {
+            format!("deployment for {}", config.classes.join(", "))
+        };
         models.extend(names.map(|name| model(name, &config.provider, description.clone())));
     }
     models

@@ -5,7 +5,11 @@ use utoipa::OpenApi;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Waypost", description = "An LLM router that explains every decision.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    info(
+        title = "Waypost",
+        description = "An LLM router that explains every decision.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
     paths(
         super::chat::complete,
         super::models::list,

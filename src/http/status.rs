@@ -20,5 +20,10 @@ pub async fn readyz(State(router): State<Arc<Router>>) -> (StatusCode, Json<Valu
     let ready = deployments > 0;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if ready { "ready" } else { "no deployment: set a provider's key, or add a [[deployment]]" };
-    (status, Json(json!({"status": word, "routing_model": router.model.title(), "encoder": router.embedder.name(), "deployments": deployments})))
+    (
+        status,
+        Json(
+            json!({"status": word, "routing_model": router.model.title(), "encoder": router.embedder.name(), "deployments": deployments}),
+        ),
+    )
 }

@@ -30,7 +30,8 @@ pub fn choose(candidates: &[Candidate<'_>], policy: &Policy) -> Option<ClassChoi
     if let Some((index, _)) = best {
         return Some(ClassChoice { index, met: true });
     }
-    let fallback = usable().max_by(|a, b| quality(a.1.score).total_cmp(&quality(b.1.score)).then_with(|| better(a.1, b.1)))?;
+    let fallback =
+        usable().max_by(|a, b| quality(a.1.score).total_cmp(&quality(b.1.score)).then_with(|| better(a.1, b.1)))?;
     Some(ClassChoice { index: fallback.0, met: false })
 }
 

@@ -21,7 +21,12 @@ pub fn class(candidates: &[Candidate<'_>], chosen: usize, policy: &Policy) -> Op
             None => Policy { quality_floor: to, ..policy.clone() },
         };
         let winner = choose_under(candidates, &changed)?;
-        (winner != chosen).then(|| Change { key: key.into(), from, to, would_choose: candidates[winner].score.class.clone() })
+        (winner != chosen).then(|| Change {
+            key: key.into(),
+            from,
+            to,
+            would_choose: candidates[winner].score.class.clone(),
+        })
     })
 }
 
@@ -48,7 +53,8 @@ fn choose_under(candidates: &[Candidate<'_>], policy: &Policy) -> Option<usize> 
         .iter()
         .map(|candidate| ClassScore { score: Some(dollars(candidate.score, policy)), ..candidate.score.clone() })
         .collect();
-    let again: Vec<_> = rescored.iter().zip(candidates).map(|(score, old)| Candidate { score, covers: old.covers }).collect();
+    let again: Vec<_> =
+        rescored.iter().zip(candidates).map(|(score, old)| Candidate { score, covers: old.covers }).collect();
     let choice = choose(&again, policy)?;
     // A floor nobody meets is no policy to recommend.
     meets(again[choice.index].score, policy).then_some(choice.index)

@@ -71,13 +71,20 @@ impl Policy {
     /// # Errors
     /// [`Error::BadRequest`] naming the unknown policy or key, or the value that does not fit.
     pub fn for_request(default: &Policy, named: &BTreeMap<String, Policy>, header: Option<&str>) -> Result<Policy> {
-        let wrong = |problem: String| Error::bad("x-waypost-policy", "invalid_policy", format!("Header x-waypost-policy: {problem}."));
+        let wrong = |problem: String| {
+            Error::bad("x-waypost-policy", "invalid_policy", format!("Header x-waypost-policy: {problem}."))
+        };
         let mut policy = default.clone();
         for item in header.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty()) {
             match item.split_once('=') {
                 None => {
                     let names: Vec<_> = named.keys().map(String::as_str).collect();
-                    policy = named.get(item).cloned().ok_or_else(|| wrong(format!("no policy is named `{item}`; expected one of {}, or key=value", names.join(", "))))?;
+                    policy = named.get(item).cloned().ok_or_else(|| {
+                        wrong(format!(
+                            "no policy is named `{item}`; expected one of {}, or key=value",
+                            names.join(", ")
+                        ))
+                    })?;
                 }
                 Some((key, value)) => policy.set(key.trim(), value.trim()).map_err(wrong)?,
             }
@@ -104,7 +111,11 @@ impl Policy {
             "max_cost" => self.max_cost = Some(number),
             "max_latency_ms" => self.max_latency_ms = Some(number),
             "max_attempts" => self.max_attempts = (number as usize).max(1),
-            _ => return Err(format!("unknown key `{key}`; expected quality_floor, worth, value_of_second, tie_share, max_cost, max_latency_ms, max_attempts or regions")),
+            _ => {
+                return Err(format!(
+                    "unknown key `{key}`; expected quality_floor, worth, value_of_second, tie_share, max_cost, max_latency_ms, max_attempts or regions"
+                ));
+            }
         }
         Ok(())
     }

@@ -17,10 +17,17 @@ pub struct Expected {
 
 /// One score a class. `labels` are the estimate's classes; `expected` gives what a class's answer takes, or why no
 /// deployment of it can answer.
-pub fn score(classes: &[ClassConfig], labels: &[String], estimate: &Estimate, expected: impl Fn(&str) -> Result<Expected, String>, policy: &Policy) -> Vec<ClassScore> {
+pub fn score(
+    classes: &[ClassConfig],
+    labels: &[String],
+    estimate: &Estimate,
+    expected: impl Fn(&str) -> Result<Expected, String>,
+    policy: &Policy,
+) -> Vec<ClassScore> {
     let score_class = |class: &ClassConfig| {
         let covered = |shares: &[f64]| {
-            let shares = shares.iter().zip(labels).filter(|(_, label)| **label == class.name || class.covers.contains(label));
+            let shares =
+                shares.iter().zip(labels).filter(|(_, label)| **label == class.name || class.covers.contains(label));
             shares.map(|(share, _)| share).sum::<f64>().min(1.0)
         };
         let expected = expected(&class.name);
@@ -42,9 +49,15 @@ pub fn score(classes: &[ClassConfig], labels: &[String], estimate: &Estimate, ex
 
 /// Scores and choice where deployments play no part (`waypost decide`): every class costs the same, so that the
 /// decision depends on the prompt, the routing model and the policy alone.
-pub fn choose_without_deployments(classes: &[ClassConfig], labels: &[String], estimate: &Estimate, policy: &Policy) -> (Vec<ClassScore>, ClassChoice) {
+pub fn choose_without_deployments(
+    classes: &[ClassConfig],
+    labels: &[String],
+    estimate: &Estimate,
+    policy: &Policy,
+) -> (Vec<ClassScore>, ClassChoice) {
     let scores = score(classes, labels, estimate, |_| Ok(Expected::default()), policy);
-    let candidates: Vec<_> = scores.iter().zip(classes).map(|(score, class)| Candidate { score, covers: class.covers.len() }).collect();
+    let candidates: Vec<_> =
+        scores.iter().zip(classes).map(|(score, class)| Candidate { score, covers: class.covers.len() }).collect();
     let choice = choose(&candidates, policy).expect("no class is out, and a routing model has at least one");
     (scores, choice)
 }

@@ -54,13 +54,22 @@ fn why_out(deployment: &DeploymentConfig, score: &DeploymentScore, demand: &Dema
     let cost = score.cost().dollars();
     let region = deployment.region.as_deref().unwrap_or("");
     let broken = [
-        (needed > deployment.context_tokens, format!("context_length: needs about {needed} tokens, has {}", deployment.context_tokens)),
+        (
+            needed > deployment.context_tokens,
+            format!("context_length: needs about {needed} tokens, has {}", deployment.context_tokens),
+        ),
         (features.images > 0 && !deployment.vision, "vision: the request has images".into()),
         (features.tools > 0 && !deployment.tools, "tools: the request defines tools".into()),
         (features.json_schema && !deployment.json_schema, "json_schema: the request wants structured output".into()),
-        (!policy.regions.is_empty() && !policy.regions.iter().any(|wanted| wanted == region), format!("region: `{region}` is not among {}", policy.regions.join(", "))),
+        (
+            !policy.regions.is_empty() && !policy.regions.iter().any(|wanted| wanted == region),
+            format!("region: `{region}` is not among {}", policy.regions.join(", ")),
+        ),
         (policy.max_cost.is_some_and(|limit| cost > limit), format!("max_cost: expected ${cost:.6}")),
-        (policy.max_latency_ms.is_some_and(|limit| score.latency_ms() > limit), format!("max_latency_ms: expected {:.0} ms", score.latency_ms())),
+        (
+            policy.max_latency_ms.is_some_and(|limit| score.latency_ms() > limit),
+            format!("max_latency_ms: expected {:.0} ms", score.latency_ms()),
+        ),
     ];
     broken.into_iter().find(|(out, _)| *out).map(|(_, why)| why)
 }
@@ -75,7 +84,10 @@ pub fn rank(scores: &mut [DeploymentScore], policy: &Policy, rest: impl Fn(&str)
     });
     let best = scores.first().filter(|best| best.out.is_none())?.clone();
     let limit = best.score + policy.tie_share * best.score.abs();
-    let tied = scores.iter().take_while(|score| score.out.is_none() && score.in_class == best.in_class && score.score <= limit).count();
+    let tied = scores
+        .iter()
+        .take_while(|score| score.out.is_none() && score.in_class == best.in_class && score.score <= limit)
+        .count();
     if tied < 2 {
         return None;
     }

@@ -1,8 +1,8 @@
 //! All deployments with the providers that reach them.
 
+use super::Provider;
 use super::local::Local;
 use super::openai::OpenAi;
-use super::Provider;
 use crate::config::{Config, DeploymentConfig, ProviderKind};
 use crate::error::Result;
 use crate::money::Money;
@@ -43,7 +43,9 @@ impl Fleet {
                     }
                     let (local, cache) = (local.clone(), cache.clone());
                     let started = tokio::task::spawn_blocking(move || Local::start(&local, &cache)).await;
-                    let started = started.map_err(|error| crate::error::Error::Internal(format!("loading the local model: {error}")))??;
+                    let started = started.map_err(|error| {
+                        crate::error::Error::Internal(format!("loading the local model: {error}"))
+                    })??;
                     providers.insert(&provider.name, Arc::new(started));
                 }
                 ProviderKind::OpenAi(http) => {
@@ -81,7 +83,9 @@ impl Fleet {
 
     /// The deployment of this name or alias.
     pub fn named(&self, name: &str) -> Option<&Deployment> {
-        self.deployments.iter().find(|deployment| deployment.config.name == name || deployment.config.aliases.iter().any(|alias| alias == name))
+        self.deployments.iter().find(|deployment| {
+            deployment.config.name == name || deployment.config.aliases.iter().any(|alias| alias == name)
+        })
     }
 
     fn add_discovered(&mut self, provider: &str, models: &[String], config: &Config, endpoint: &Arc<OpenAi>) {
@@ -130,6 +134,11 @@ impl Fleet {
 /// The local model is not loaded where everything it would serve is served by configured deployments.
 fn is_needed(provider: &str, config: &Config) -> bool {
     let own: Vec<_> = config.deployments.iter().filter(|deployment| deployment.provider == provider).collect();
-    let served_before = |class: &String, standby: u8| config.deployments.iter().any(|other| other.provider != provider && other.standby < standby && other.classes.contains(class));
+    let served_before = |class: &String, standby: u8| {
+        config
+            .deployments
+            .iter()
+            .any(|other| other.provider != provider && other.standby < standby && other.classes.contains(class))
+    };
     own.iter().any(|deployment| deployment.classes.iter().any(|class| !served_before(class, deployment.standby)))
 }

@@ -40,8 +40,9 @@ impl OpenAi {
     pub fn new(name: &str, config: HttpProvider) -> StartResult<Self> {
         let mut headers = HeaderMap::new();
         if let Some(key) = &config.key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.reveal()))
-                .map_err(|_| Error::Internal(format!("provider `{name}`: its key holds characters that no header may hold")))?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.reveal())).map_err(|_| {
+                Error::Internal(format!("provider `{name}`: its key holds characters that no header may hold"))
+            })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -62,31 +63,50 @@ impl OpenAi {
     pub async fn models(&self) -> Result<Vec<String>, Failure> {
         let limit = self.config.connect_timeout * 3;
         let list = async {
-            let response = self.client.get(format!("{}/models", self.config.base_url)).send().await.map_err(unreachable)?;
+            let response =
+                self.client.get(format!("{}/models", self.config.base_url)).send().await.map_err(unreachable)?;
             if !response.status().is_success() {
                 return Err(rejected(response).await);
             }
             let body = read_bounded(response, MAX_ANSWER_BYTES).await?;
-            let list: ModelList = serde_json::from_slice(&body).map_err(|error| Failure::new(FailureKind::Garbage, format!("its model list: {error}")))?;
+            let list: ModelList = serde_json::from_slice(&body)
+                .map_err(|error| Failure::new(FailureKind::Garbage, format!("its model list: {error}")))?;
             Ok(list.data.into_iter().map(|model| model.id).collect())
         };
-        tokio::time::timeout(limit, list).await.unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "its model list did not come in time")))
+        tokio::time::timeout(limit, list)
+            .await
+            .unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "its model list did not come in time")))
     }
 
     async fn post(&self, call: &Call) -> Result<Reply, Failure> {
         let body = call.request.body_for(&call.model, self.config.stream_usage);
-        let sent = self.client.post(format!("{}/chat/completions", self.config.base_url)).header(CONTENT_TYPE, "application/json").body(body).send();
-        let response = tokio::time::timeout(self.config.first_byte_timeout, sent).await.map_err(|_| late(self.config.first_byte_timeout))?.map_err(unreachable)?;
+        let sent = self
+            .client
+            .post(format!("{}/chat/completions", self.config.base_url))
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .send();
+        let response = tokio::time::timeout(self.config.first_byte_timeout, sent)
+            .await
+            .map_err(|_| late(self.config.first_byte_timeout))?
+            .map_err(unreachable)?;
         if !response.status().is_success() {
             return Err(rejected(response).await);
         }
         let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(String::from);
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_string();
+        let content_type =
+            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_string();
         let body = match (call.request.stream, content_type.starts_with("text/event-stream")) {
             (true, true) => Body::Events(sse::events(chunks(response, self.config.idle_timeout))),
-            (true, false) => return Err(Failure::new(FailureKind::Garbage, format!("a stream was asked for, `{content_type}` came"))),
+            (true, false) => {
+                return Err(Failure::new(
+                    FailureKind::Garbage,
+                    format!("a stream was asked for, `{content_type}` came"),
+                ));
+            }
             (false, _) => {
-                let whole = tokio::time::timeout(self.config.first_byte_timeout, read_bounded(response, MAX_ANSWER_BYTES));
+                let whole =
+                    tokio::time::timeout(self.config.first_byte_timeout, read_bounded(response, MAX_ANSWER_BYTES));
                 Body::Whole(whole.await.map_err(|_| late(self.config.first_byte_timeout))??)
             }
         };
@@ -106,7 +126,9 @@ fn chunks(response: reqwest::Response, idle: Duration) -> impl Stream<Item = Res
         let mut source = source?;
         match tokio::time::timeout(idle, source.next()).await {
             Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(source))),
-            Ok(Some(Err(error))) => Some((Err(Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error)))), None)),
+            Ok(Some(Err(error))) => {
+                Some((Err(Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error)))), None))
+            }
             Ok(None) => None,
             Err(_) => Some((Err(late(idle)), None)),
         }
@@ -117,7 +139,10 @@ async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes
     let mut body = BytesMut::new();
     let mut source = response.bytes_stream();
     while let Some(chunk) = source.next().await {
-        body.extend_from_slice(&chunk.map_err(|error| Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error))))?);
+        body.extend_from_slice(
+            &chunk
+                .map_err(|error| Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error))))?,
+        );
         if body.len() > limit {
             return Err(Failure::new(FailureKind::Garbage, format!("an answer of more than {limit} bytes")));
         }
@@ -128,7 +153,11 @@ async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes
 /// An answer that is no success.
 async fn rejected(response: reqwest::Response) -> Failure {
     let status = response.status().as_u16();
-    let retry_after_s = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|value| value.trim().parse().ok());
+    let retry_after_s = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.trim().parse().ok());
     let kind = match status {
         401 | 403 | 404 => FailureKind::Misconfigured,
         408 | 504 => FailureKind::Timeout,

@@ -11,7 +11,9 @@ const MAX_EVENT_BYTES: usize = 4 << 20;
 
 /// Cuts a byte stream into complete events, each with its closing blank line. What is left when the stream ends
 /// without a blank line is given out as the last event.
-pub fn events(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static) -> BoxStream<'static, Result<Bytes, Failure>> {
+pub fn events(
+    bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+) -> BoxStream<'static, Result<Bytes, Failure>> {
     struct Cutter<S> {
         source: S,
         buffer: BytesMut,
@@ -31,7 +33,8 @@ pub fn events(bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static
             if cutter.buffer.len() > MAX_EVENT_BYTES {
                 cutter.ended = true;
                 cutter.buffer.clear();
-                let failure = Failure::new(FailureKind::Garbage, format!("an event of more than {MAX_EVENT_BYTES} bytes"));
+                let failure =
+                    Failure::new(FailureKind::Garbage, format!("an event of more than {MAX_EVENT_BYTES} bytes"));
                 return Some((Err(failure), cutter));
             }
             match cutter.source.next().await {
@@ -143,7 +146,13 @@ pub fn read(event: &[u8]) -> Event {
         finished: choices.iter().any(|choice| choice.finish_reason.is_some()),
         only_usage: choices.is_empty() && chunk.usage.is_some(),
         usage: chunk.usage.map(Usage::from),
-        error: chunk.error.map(|error| error.get("message").and_then(|message| message.as_str()).unwrap_or("an error without a message").to_string()),
+        error: chunk.error.map(|error| {
+            error
+                .get("message")
+                .and_then(|message| message.as_str())
+                .unwrap_or("an error without a message")
+                .to_string()
+        }),
         garbage: false,
     }
 }

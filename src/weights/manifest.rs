@@ -60,7 +60,10 @@ const SHIPPED: [(&str, &str); 4] = [
 impl Manifest {
     /// All shipped manifests.
     pub fn shipped() -> Vec<Manifest> {
-        let parse = |(name, text): &(&str, &str)| Manifest { name: (*name).into(), ..toml::from_str(text).expect("shipped manifests parse") };
+        let parse = |(name, text): &(&str, &str)| Manifest {
+            name: (*name).into(),
+            ..toml::from_str(text).expect("shipped manifests parse")
+        };
         SHIPPED.iter().map(parse).collect()
     }
 
@@ -76,7 +79,10 @@ impl Manifest {
         }
         let parts: Vec<&str> = name.split('/').collect();
         if parts.len() != 2 || parts.iter().any(|part| part.is_empty() || part.starts_with('.')) {
-            return Err(Error::Weights(format!("no model is named `{name}`; expected one of {}, or `owner/name` of a BERT-family encoder on the hub", names.join(", "))));
+            return Err(Error::Weights(format!(
+                "no model is named `{name}`; expected one of {}, or `owner/name` of a BERT-family encoder on the hub",
+                names.join(", ")
+            )));
         }
         let file = |name: &str| File { name: name.into(), in_package: None, sha256: None, bytes: None };
         Ok(Manifest {

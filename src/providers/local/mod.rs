@@ -65,14 +65,22 @@ impl Local {
         let prompt = self.engine.encode(&prompt::chatml(&call.request.messages)).map_err(broken)?;
         let room = self.engine.context_tokens().saturating_sub(prompt.len());
         if room == 0 {
-            let message = format!("The prompt has {} tokens; the local model's context is {}.", prompt.len(), self.engine.context_tokens());
+            let message = format!(
+                "The prompt has {} tokens; the local model's context is {}.",
+                prompt.len(),
+                self.engine.context_tokens()
+            );
             return Err(refused(Error::bad("messages", "context_length_exceeded", message)));
         }
         let settings = Settings { max_tokens: settings.max_tokens.min(room), ..settings };
         let permit = self.place().await?;
         let wording = Wording::new(&call.model, prompt.len(), call.request.include_usage);
         let pieces = self.generate(prompt, settings, permit);
-        let body = if call.request.stream { Body::Events(wording.events(pieces).boxed()) } else { Body::Whole(wording.whole(pieces).await?) };
+        let body = if call.request.stream {
+            Body::Events(wording.events(pieces).boxed())
+        } else {
+            Body::Whole(wording.whole(pieces).await?)
+        };
         Ok(Reply { body, request_id: None })
     }
 
@@ -93,7 +101,11 @@ impl Local {
             let failure = Failure::new(FailureKind::Busy, "the local model is busy and its queue is full");
             return Err(Failure { status: Some(429), retry_after_s: Some(RETRY_AFTER_S), ..failure });
         }
-        self.places.clone().acquire_owned().await.map_err(|_| Failure::new(FailureKind::Down, "the local model is shut down"))
+        self.places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Failure::new(FailureKind::Down, "the local model is shut down"))
     }
 
     /// Generates on a thread that blocks. The permit goes back when generation ends; it ends when nobody listens.
@@ -113,7 +125,11 @@ impl Local {
             if range.contains(&value) {
                 return Ok(value);
             }
-            Err(Error::bad(name, "invalid_value", format!("`{name}` must lie between {} and {}.", range.start(), range.end())))
+            Err(Error::bad(
+                name,
+                "invalid_value",
+                format!("`{name}` must lie between {} and {}.", range.start(), range.end()),
+            ))
         };
         if request.field::<u64>("n", "an integer")?.unwrap_or(1) != 1 {
             return Err(Error::bad("n", "unsupported_value", "The local model gives one choice: `n` must be 1."));

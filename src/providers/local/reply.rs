@@ -22,7 +22,13 @@ impl Wording {
     /// The wording of one answer by `model`.
     pub fn new(model: &str, prompt_tokens: usize, include_usage: bool) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Wording { id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()), created, model: model.into(), prompt_tokens, include_usage }
+        Wording {
+            id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
+            created,
+            model: model.into(),
+            prompt_tokens,
+            include_usage,
+        }
     }
 
     /// The answer as one JSON object.
@@ -34,7 +40,8 @@ impl Wording {
                 Piece::Failed(message) => return Err(failed(message)),
                 Piece::End { reason, tokens } => {
                     let message = json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
-                    let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": word(reason)});
+                    let choice =
+                        json!({"index": 0, "message": message, "logprobs": null, "finish_reason": word(reason)});
                     let completion = self.envelope("chat.completion", vec![choice], self.usage(tokens));
                     return Ok(Bytes::from(completion.to_string()));
                 }
@@ -54,8 +61,15 @@ impl Wording {
                 Stage::Text(wording, mut pieces) => loop {
                     match pieces.recv().await {
                         Some(Piece::Text(text)) if text.is_empty() => {}
-                        Some(Piece::Text(text)) => return Some((Ok(wording.chunk(json!({"content": text}), None)), Stage::Text(wording, pieces))),
-                        Some(Piece::End { reason, tokens }) => return Some((Ok(wording.chunk(json!({}), Some(reason))), Stage::Usage(wording, tokens))),
+                        Some(Piece::Text(text)) => {
+                            return Some((
+                                Ok(wording.chunk(json!({"content": text}), None)),
+                                Stage::Text(wording, pieces),
+                            ));
+                        }
+                        Some(Piece::End { reason, tokens }) => {
+                            return Some((Ok(wording.chunk(json!({}), Some(reason))), Stage::Usage(wording, tokens)));
+                        }
                         Some(Piece::Failed(message)) => return Some((Err(failed(message)), Stage::End)),
                         None => return Some((Err(failed("generation ended without an end".into())), Stage::End)),
                     }

@@ -1,0 +1,81 @@
+"""Fixtures: Waypost without a configuration, Waypost before a fake upstream, and everything ended at the end."""
+
+import socket
+
+import pytest
+
+from fakes import Upstream
+from waypost import serving
+
+KEY = "upstream-secret-4711"
+
+# What the fake does, and the class in which it is tried before the deployment that answers.
+FAILING = ["dead", "error500", "busy", "unauthorized", "html", "cut", "error-event", "silent"]
+OTHERS = ["refuse", "breaks", "unfinished", "no-done", "stepwise", "slow", "idle", "tardy"]
+
+DEPLOYMENT = """
+[[deployment]]
+name = "fake/{name}"
+provider = "{provider}"
+model = "{name}"
+aliases = ["alias-{name}"]
+classes = {classes}
+input = {price}
+output = {price}
+context_tokens = 10_000_000
+max_output_tokens = 10_000
+"""
+
+
+def fleet_config(url, dead_url):
+    """Only fake deployments: each failing one is free, and so is tried before `fake/ok` in the class `try-NAME`."""
+    provider = '[[provider]]\nname = "{}"\nkind = "openai"\nbase_url = "{}"\n{}\n'
+    parts = ["[policy]\nvalue_of_second = 0.0\n"]
+    parts += [f'[[provider]]\nname = "{name}"\nenabled = false\n' for name in ("local", "ollama")]
+    parts.append(provider.format("fake", url, 'key = "env:FAKE_KEY"'))
+    parts.append(provider.format("keyless", url, ""))
+    parts.append(provider.format("dead", dead_url, "connect_timeout_ms = 2000"))
+    parts.append(provider.format("impatient", url, "first_byte_timeout_ms = 700\nidle_timeout_ms = 700"))
+    home = {"dead": "dead", "silent": "impatient", "idle": "impatient"}
+    for name in FAILING + OTHERS:
+        parts.append(f'[[class]]\nname = "try-{name}"\noutput_tokens = 100\n')
+        parts.append(DEPLOYMENT.format(name=name, provider=home.get(name, "fake"), classes=[f"try-{name}"], price=0.0))
+    parts.append(DEPLOYMENT.format(name="ok", provider="fake", classes=["*"], price=1.0))
+    parts.append(DEPLOYMENT.format(name="ok", provider="keyless", classes=[], price=1.0).replace("fake/ok", "keyless/ok").replace("alias-ok", "alias-keyless"))
+    return "\n".join(parts)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """Waypost as a newcomer starts it: no key, no configuration."""
+    with serving(tmp_path_factory.mktemp("plain")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    fake = Upstream()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture(scope="session")
+def refusing():
+    """The address of a port that refuses connections as long as the session lasts: bound, and not listened on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory, upstream, refusing):
+    """Waypost before the fake upstream."""
+    with serving(tmp_path_factory.mktemp("fleet"), fleet_config(upstream.url, refusing), FAKE_KEY=KEY) as server:
+        yield server
+
+
+@pytest.fixture
+def seen(upstream):
+    """The requests that reach the fake upstream during one test."""
+    upstream.seen.clear()
+    return upstream.seen

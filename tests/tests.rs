@@ -1,0 +1,20 @@
+//! The one integration binary: behaviour through the real application, with the real encoder and routing model.
+//! `suite/harness.rs` puts an application together; each other file is one subject.
+
+#[path = "suite/harness.rs"]
+mod harness;
+
+#[path = "suite/config.rs"]
+mod config;
+#[path = "suite/decisions.rs"]
+mod decisions;
+#[path = "suite/encoder.rs"]
+mod encoder;
+#[path = "suite/http.rs"]
+mod http;
+#[path = "suite/policy.rs"]
+mod policy;
+#[path = "suite/training.rs"]
+mod training;
+#[path = "suite/weights.rs"]
+mod weights;
