@@ -104,7 +104,7 @@ impl ChatRequest {
             model: read.field::<String>("model", "a string")?.unwrap_or_else(|| "auto".into()),
             stream: read.field("stream", "a boolean")?.unwrap_or(false),
             include_usage: read
-                .field::<StreamOptions>("stream_options", "an object")?
+                .object::<StreamOptions>("stream_options", "an object")?
                 .and_then(|options| options.include_usage)
                 .unwrap_or(false),
             max_tokens: match read.field("max_completion_tokens", "a positive integer")? {
@@ -114,7 +114,7 @@ impl ChatRequest {
             tools: read.field::<Vec<&RawValue>>("tools", "an array")?.map_or(0, |tools| tools.len()),
             tools_bytes: fields.get("tools").map_or(0, |raw| raw.get().len()),
             json_schema: read
-                .field::<ResponseFormat>("response_format", "an object with a `type`")?
+                .object::<ResponseFormat>("response_format", "an object with a `type`")?
                 .is_some_and(|format| format.kind != "text"),
             session: match read.field("prompt_cache_key", "a string")? {
                 Some(key) => Some(key),
@@ -124,7 +124,9 @@ impl ChatRequest {
             fields,
         };
         if request.max_tokens == Some(0) {
-            return Err(Error::bad("max_tokens", "invalid_value", "`max_tokens` must be at least 1."));
+            let newer = request.field::<u64>("max_completion_tokens", "a positive integer")?.is_some();
+            let name = if newer { "max_completion_tokens" } else { "max_tokens" };
+            return Err(Error::bad(name, "invalid_value", format!("`{name}` must be at least 1.")));
         }
         Ok(request)
     }
@@ -178,6 +180,21 @@ impl<'a> Reader<'a> {
         serde_json::from_str(raw.get())
             .map_err(|_| Error::bad(name, "invalid_type", format!("`{name}` must be {expected}.")))
     }
+
+    /// As [`Reader::field`], for an object: serde alone would take an array for a struct.
+    fn object<T: Deserialize<'a>>(&self, name: &str, expected: &str) -> Result<Option<T>> {
+        match self.0.get(name).map(|raw| raw.get()) {
+            Some(raw) if raw != "null" && !raw.starts_with('{') => {
+                Err(Error::bad(name, "invalid_type", format!("`{name}` must be {expected}.")))
+            }
+            _ => self.field(name, expected),
+        }
+    }
+}
+
+/// An object of a list; `None` for anything else, an array among it.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
 fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
@@ -196,7 +213,7 @@ fn parse_messages(raw: Option<&str>) -> Result<Vec<Message>> {
 
 fn parse_message(index: usize, item: &RawValue) -> Result<Message> {
     let at = format!("messages[{index}]");
-    let message: RawMessage = serde_json::from_str(item.get()).map_err(|_| {
+    let message: RawMessage = object(item).ok_or_else(|| {
         let expected = "an object with a `role` of system, developer, user, assistant, tool or function";
         Error::bad(&at, "invalid_type", format!("`{at}` must be {expected}."))
     })?;
@@ -220,7 +237,8 @@ fn parse_content(raw: &str) -> Option<(String, usize)> {
         b'"' => Some((serde_json::from_str(raw).ok()?, 0)),
         b'n' => Some((String::new(), 0)),
         b'[' => {
-            let parts: Vec<Part> = serde_json::from_str(raw).ok()?;
+            let parts: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            let parts: Vec<Part> = parts.into_iter().map(object).collect::<Option<_>>()?;
             let images = parts.iter().filter(|part| part.kind.contains("image")).count();
             let texts: Vec<String> = parts.into_iter().filter_map(|part| part.text).collect();
             Some((texts.join("\n"), images))
@@ -274,6 +292,7 @@ mod tests {
         assert_eq!(param(b"{}"), ("messages".into(), "missing_required_parameter"));
         assert_eq!(param(br#"{"messages":[]}"#), ("messages".into(), "empty_array"));
         assert_eq!(param(br#"{"messages":{}}"#), ("messages".into(), "invalid_type"));
+        assert_eq!(param(br#"{"messages":[["user","hi"]]}"#), ("messages[0]".into(), "invalid_type"));
         assert_eq!(param(br#"{"messages":[{"content":"x"}]}"#), ("messages[0]".into(), "invalid_type"));
         assert_eq!(
             param(br#"{"messages":[{"role":"user","content":5}]}"#),

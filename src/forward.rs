@@ -103,9 +103,7 @@ async fn first_byte(deployment: &Deployment, request: &Arc<ChatRequest>) -> Resu
         let event = sse::read(&first);
         match &event {
             Event { has_data: false, .. } => {}
-            Event { error: Some(message), .. } => {
-                return Err(Failure::new(FailureKind::Down, format!("answered an error: {message}")));
-            }
+            Event { error: true, .. } => return Err(Failure::new(FailureKind::Down, "streamed an error")),
             Event { garbage: true, .. } => {
                 return Err(Failure::new(FailureKind::Garbage, "streamed something that is no chat completion"));
             }
@@ -195,7 +193,7 @@ impl Relay {
             self.recorder.usage = event.usage;
         }
         match event {
-            Event { error: Some(message), .. } => Some(self.broken(&message)),
+            Event { error: true, .. } => Some(self.broken("the provider streamed an error")),
             Event { garbage: true, .. } => Some(self.broken("streamed something that is no chat completion")),
             Event { done: true, .. } => Some(self.complete(bytes)),
             Event { only_usage: true, .. } if !self.include_usage => None,

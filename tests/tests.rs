@@ -1,6 +1,8 @@
 //! The one integration binary: behaviour through the real application, with the real encoder and routing model.
 //! `suite/harness.rs` puts an application together; each other file is one subject.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
 #[path = "suite/harness.rs"]
 mod harness;
 

@@ -159,4 +159,40 @@ mod tests {
         assert_eq!(index.search(&[1.0, 0.0, 0.0, 0.0], 10).len(), 3);
         assert!(Index::build(4, Vec::new()).search(&[1.0, 0.0, 0.0, 0.0], 10).is_empty());
     }
+
+    /// Not a test but a measurement: `cargo test --release crossover -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "measures"]
+    fn crossover() {
+        let width = 128;
+        for count in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000] {
+            // Clusters, as exemplars in the learned space have: a label's direction and some noise.
+            let centers = unit_vectors(10, width, 1);
+            let mut vectors = unit_vectors(count, width, 2);
+            for (row, vector) in vectors.chunks_exact_mut(width).enumerate() {
+                let center = &centers[(row % 10) * width..][..width];
+                vector.iter_mut().zip(center).for_each(|(x, c)| *x += c);
+                let norm = dot(vector, vector).sqrt();
+                vector.iter_mut().for_each(|x| *x /= norm);
+            }
+            let queries = vectors[..200 * width].to_vec();
+            let start = std::time::Instant::now();
+            let index = Index::with_graph(width, vectors, true);
+            let build = start.elapsed();
+            let time = |search: &dyn Fn(&[f32]) -> Vec<Hit>| {
+                let start = std::time::Instant::now();
+                queries.chunks_exact(width).for_each(|query| drop(search(query)));
+                start.elapsed().as_micros() / 200
+            };
+            let (graph, exact) = (time(&|query| index.search(query, 20)), time(&|query| index.exact(query, 20)));
+            let agree: usize = queries
+                .chunks_exact(width)
+                .map(|query| {
+                    let exact = index.exact(query, 20);
+                    index.search(query, 20).iter().filter(|hit| exact.iter().any(|other| other.position == hit.position)).count()
+                })
+                .sum();
+            println!("{count:6} graph {graph:4} us, exact {exact:4} us, recall@20 {:.3}, build {build:?}", agree as f64 / 4_000.0);
+        }
+    }
 }

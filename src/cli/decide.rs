@@ -49,6 +49,14 @@ struct Line {
     messages: Option<Box<RawValue>>,
 }
 
+/// A line's object; an array is none, though serde would take it for one.
+fn parse(line: &[u8]) -> std::result::Result<Line, String> {
+    match line.trim_ascii().first() {
+        Some(b'{') => serde_json::from_slice(line).map_err(|error| error.to_string()),
+        _ => Err("it is no JSON object".into()),
+    }
+}
+
 /// What every line is decided by.
 struct Judge {
     bulk: Bulk,
@@ -76,9 +84,9 @@ impl Decide {
         let mut output = BufWriter::new(output);
         let progress = crate::training::progress_bar(0, "prompts");
         let (mut number, mut failed) = (0usize, 0usize);
-        let mut lines = input.lines();
+        let mut lines = input.split(b'\n');
         loop {
-            let chunk: Vec<(usize, String)> = lines
+            let chunk: Vec<(usize, Vec<u8>)> = lines
                 .by_ref()
                 .take(CHUNK)
                 .map(|line| {
@@ -115,12 +123,12 @@ impl Decide {
 
 impl Judge {
     /// The output line of an input line; none for an empty one.
-    fn decide(&self, number: usize, line: &str) -> Option<Value> {
-        if line.trim().is_empty() {
+    fn decide(&self, number: usize, line: &[u8]) -> Option<Value> {
+        if line.trim_ascii().is_empty() {
             return None;
         }
         let start = Instant::now();
-        let parsed: std::result::Result<Line, _> = serde_json::from_str(line);
+        let parsed = parse(line);
         let id = parsed.as_ref().ok().and_then(|line| line.id.clone()).unwrap_or_else(|| number.into());
         let decided = parsed
             .map_err(|error| {

@@ -37,6 +37,7 @@ table!(RawServer {
     max_body_bytes: usize,
     max_in_flight: usize,
     request_timeout_ms: u64,
+    drain_ms: u64,
     log_prompts: bool
 });
 table!(RawEmbedder {

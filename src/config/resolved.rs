@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     pub max_in_flight: usize,
     pub request_timeout: Duration,
+    /// How long running answers may take to end after the signal to stop.
+    pub drain: Duration,
     pub log_prompts: bool,
 }
 
@@ -175,6 +177,7 @@ impl Config {
                 max_body_bytes: check.positive("server", "max_body_bytes", raw.server.max_body_bytes)?,
                 max_in_flight: check.positive("server", "max_in_flight", raw.server.max_in_flight)?,
                 request_timeout: check.millis("server", "request_timeout_ms", raw.server.request_timeout_ms)?,
+                drain: check.millis("server", "drain_ms", raw.server.drain_ms)?,
                 log_prompts: check.need("server", "log_prompts", raw.server.log_prompts)?,
             },
             embedder: EmbedderConfig {

@@ -15,7 +15,7 @@ impl Secret {
     /// [`Error::Config`] when `source` is neither form (a key pasted into the file), or the file is unreadable.
     pub fn read(file: &str, key: &str, source: &str) -> Result<Option<Self>> {
         let value = match source.split_once(':') {
-            Some(("env", name)) => std::env::var(name).ok(),
+            Some(("env", name)) if is_variable(name) => std::env::var(name).ok(),
             Some(("file", path)) => match std::fs::read_to_string(path) {
                 Ok(text) => Some(text),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -43,6 +43,13 @@ impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[secret]")
     }
+}
+
+/// Whether this can be the name of a variable; a key pasted behind `env:` hardly ever can.
+fn is_variable(name: &str) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
 }
 
 fn problem(file: &str, key: &str, problem: String) -> Error {

@@ -25,6 +25,7 @@ const RETRY_AFTER_S: u64 = 1;
 /// Routes a chat request and forwards it.
 #[utoipa::path(
     post,
+    tag = "waypost",
     path = "/v1/chat/completions",
     request_body(content = Object, description = "OpenAI's chat completion request. `model`: `auto`, a class, a deployment or an alias. Headers `x-waypost-class` and `x-waypost-policy` override."),
     responses(

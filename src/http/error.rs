@@ -30,9 +30,11 @@ pub struct ErrorDetail {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::BAD_GATEWAY);
-        if status.is_server_error() {
+        // What happened to a forwarded request is in the one line that its record writes.
+        let recorded = matches!(self, Error::Refused { .. } | Error::Upstream { .. } | Error::Busy { .. });
+        if status.is_server_error() && !recorded {
             tracing::error!(status = status.as_u16(), error = %self, "request failed");
-        } else {
+        } else if !recorded {
             tracing::info!(status = status.as_u16(), error = %self, "request refused");
         }
         if let Error::Refused { body, message, .. } = &self {
@@ -96,7 +98,6 @@ fn body(status: StatusCode, message: String, param: Option<String>, code: Option
 }
 
 /// The last resort: a panic is answered, logged, and takes nobody else down.
-
 pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let what = panic
         .downcast_ref::<String>()

@@ -4,6 +4,7 @@ use super::{State, chat};
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use crate::router::Router;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State as Shared};
 use axum::response::Json;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ const MAX_PAGE: usize = 200;
 
 /// Which page of recent decisions.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
     /// At most so many decisions, 1..200; 20 when absent.
     limit: Option<usize>,
@@ -34,6 +36,7 @@ pub struct Page {
 /// Decides about a chat request; nothing is forwarded or recorded.
 #[utoipa::path(
     post,
+    tag = "waypost",
     path = "/explain",
     request_body(content = Object, description = "OpenAI's chat completion request, as for POST /v1/chat/completions"),
     responses((status = 200, description = "The decision", body = Decision), (status = "4XX", description = "The request is at fault", body = super::error::ErrorBody))
@@ -46,26 +49,34 @@ pub async fn explain(Shared(state): Shared<State>, request: Request) -> Result<J
 /// A past decision, with what came of it.
 #[utoipa::path(
     get,
+    tag = "waypost",
     path = "/explain/{id}",
     params(("id" = String, Path, description = "From the header x-waypost-decision")),
     responses((status = 200, description = "The decision", body = Decision), (status = 404, description = "Not kept", body = super::error::ErrorBody))
 )]
-pub async fn past(Shared(router): Shared<Arc<Router>>, Path(id): Path<String>) -> Result<Json<Arc<Decision>>> {
+pub async fn past(
+    Shared(router): Shared<Arc<Router>>,
+    id: std::result::Result<Path<String>, PathRejection>,
+) -> Result<Json<Arc<Decision>>> {
+    let Path(id) = id.map_err(|rejection| Error::bad("id", "invalid_value", format!("{}.", rejection.body_text())))?;
     let kept = router.decisions.keep();
     router.decisions.get(&id).map(Json).ok_or(Error::UnknownDecision { id, kept })
 }
 
 /// Recent decisions, newest first.
-#[utoipa::path(get, path = "/explain", params(PageQuery), responses((status = 200, description = "One page", body = Page)))]
+#[utoipa::path(get, tag = "waypost", path = "/explain", params(PageQuery), responses((status = 200, description = "One page", body = Page)))]
 pub async fn recent(
     Shared(router): Shared<Arc<Router>>,
-    query: std::result::Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    query: std::result::Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Page>> {
     let Query(query) =
         query.map_err(|rejection| Error::bad("limit", "invalid_value", format!("{}.", rejection.body_text())))?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Error::bad("limit", "invalid_value", format!("`limit` must lie between 1 and {MAX_PAGE}.")));
+    }
+    if let Some(id) = query.before.as_deref().filter(|id| router.decisions.get(id).is_none()) {
+        return Err(Error::UnknownDecision { id: id.into(), kept: router.decisions.keep() });
     }
     let mut data = router.decisions.page(limit + 1, query.before.as_deref());
     let has_more = data.len() > limit;

@@ -71,7 +71,24 @@ pub async fn serve(router: Arc<Router>, ready: impl FnOnce(std::net::SocketAddr)
     };
     let listener = TcpListener::bind(&address).await.map_err(wrong)?;
     ready(listener.local_addr().map_err(wrong)?);
-    axum::serve(listener, app(router.clone())).with_graceful_shutdown(stop()).await.map_err(wrong)
+    let (drain, stopping) = (router.config.server.drain, Arc::new(tokio::sync::Notify::new()));
+    let told = stopping.clone();
+    let signal = async move {
+        stop().await;
+        told.notify_one();
+    };
+    let serving = axum::serve(listener, app(router.clone())).with_graceful_shutdown(signal);
+    let patience = async {
+        stopping.notified().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(wrong),
+        () = patience => {
+            tracing::warn!(seconds = drain.as_secs(), "stopped with answers still running");
+            Ok(())
+        }
+    }
 }
 
 async fn stop() {

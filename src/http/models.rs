@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::error::{Error, Result};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Shared};
 use axum::response::Json;
 use serde::Serialize;
@@ -26,7 +27,7 @@ pub struct Model {
 }
 
 /// Everything that `model` takes.
-#[utoipa::path(get, path = "/v1/models", responses((status = 200, description = "All names", body = ModelList)))]
+#[utoipa::path(get, tag = "waypost", path = "/v1/models", responses((status = 200, description = "All names", body = ModelList)))]
 pub async fn list(Shared(state): Shared<State>) -> Json<ModelList> {
     Json(ModelList { object: "list", data: all(&state) })
 }
@@ -34,11 +35,16 @@ pub async fn list(Shared(state): Shared<State>) -> Json<ModelList> {
 /// One of them.
 #[utoipa::path(
     get,
+    tag = "waypost",
     path = "/v1/models/{id}",
     params(("id" = String, Path, description = "A name from the list")),
     responses((status = 200, description = "The model", body = Model), (status = 404, description = "No such name", body = super::error::ErrorBody))
 )]
-pub async fn one(Shared(state): Shared<State>, Path(id): Path<String>) -> Result<Json<Model>> {
+pub async fn one(
+    Shared(state): Shared<State>,
+    id: std::result::Result<Path<String>, PathRejection>,
+) -> Result<Json<Model>> {
+    let Path(id) = id.map_err(|rejection| Error::bad("id", "invalid_value", format!("{}.", rejection.body_text())))?;
     let classes = || state.router.config.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(", ");
     let found = all(&state).into_iter().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| Error::UnknownModel { model: id, classes: classes() })

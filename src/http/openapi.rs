@@ -25,7 +25,7 @@ use utoipa::OpenApi;
 struct Document;
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+#[utoipa::path(get, tag = "waypost", path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 pub async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
 }

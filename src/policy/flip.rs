@@ -60,8 +60,9 @@ fn choose_under(candidates: &[Candidate<'_>], policy: &Policy) -> Option<usize> 
     meets(again[choice.index].score, policy).then_some(choice.index)
 }
 
-/// The nearest value of a second at which another deployment of the same class scores better than the first.
-/// Scores are linear in it: `(cost + v x seconds) / (1 - failures)`.
+/// The nearest value of a second at which another deployment of the same class beats the first by more than a tie.
+/// Scores are linear in it: `(cost + v x seconds) / (1 - failures)`; the first loses where its score exceeds the
+/// other's by `tie_share`.
 pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change> {
     let first = ranked.first().filter(|first| first.out.is_none())?;
     let line = |score: &DeploymentScore| {
@@ -70,19 +71,17 @@ pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change>
         (score.cost().dollars() * factor, score.latency_ms() / 1e3 * factor)
     };
     let (cost, seconds) = line(first);
-    ranked[1..]
-        .iter()
-        .filter(|other| other.out.is_none() && other.in_class == first.in_class)
-        .filter_map(|other| {
-            let (other_cost, other_seconds) = line(other);
-            let crossing = (other_cost - cost) / (seconds - other_seconds);
-            (crossing.is_finite() && crossing >= 0.0).then_some((crossing, other))
-        })
-        .min_by(|a, b| (a.0 - policy.value_of_second).abs().total_cmp(&(b.0 - policy.value_of_second).abs()))
-        .map(|(to, other)| Change {
-            key: "value_of_second".into(),
-            from: policy.value_of_second,
-            to,
-            would_choose: other.deployment.clone(),
-        })
+    let distance = |to: f64| (to - policy.value_of_second).abs();
+    let crossing = |other: &DeploymentScore| {
+        let (other_cost, other_seconds) = line(other);
+        let clear = 1.0 + policy.tie_share;
+        let at = (clear * other_cost - cost) / (seconds - clear * other_seconds);
+        // A step past the crossing, away from the value of now.
+        let to = at + (at - policy.value_of_second).signum() * (at.abs() * STEP).max(1e-15);
+        let wins = cost + to * seconds > clear * (other_cost + to * other_seconds);
+        (to.is_finite() && to >= 0.0 && wins).then(|| (to, other.deployment.clone()))
+    };
+    let others = ranked[1..].iter().filter(|other| other.out.is_none() && other.in_class == first.in_class);
+    let (to, other) = others.filter_map(crossing).min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
+    Some(Change { key: "value_of_second".into(), from: policy.value_of_second, to, would_choose: other })
 }

@@ -77,8 +77,8 @@ pub struct Event {
     /// It carries nothing but usage.
     pub only_usage: bool,
     pub usage: Option<Usage>,
-    /// It is an error, in these words.
-    pub error: Option<String>,
+    /// It is an error. Its words are not kept: a provider may repeat credentials or the prompt in them.
+    pub error: bool,
     /// Its data is not JSON.
     pub garbage: bool,
 }
@@ -146,13 +146,7 @@ pub fn read(event: &[u8]) -> Event {
         finished: choices.iter().any(|choice| choice.finish_reason.is_some()),
         only_usage: choices.is_empty() && chunk.usage.is_some(),
         usage: chunk.usage.map(Usage::from),
-        error: chunk.error.map(|error| {
-            error
-                .get("message")
-                .and_then(|message| message.as_str())
-                .unwrap_or("an error without a message")
-                .to_string()
-        }),
+        error: chunk.error.is_some(),
         garbage: false,
     }
 }
@@ -212,6 +206,6 @@ mod tests {
         assert_eq!(usage.usage, Some(Usage { prompt_tokens: 5, cached_tokens: 3, completion_tokens: 2 }));
         assert!(usage.only_usage);
         assert!(read(br#"data: {"choices":[{"finish_reason":"stop","delta":{}}]}"#).finished);
-        assert_eq!(read(br#"data: {"error":{"message":"boom"}}"#).error.as_deref(), Some("boom"));
+        assert!(read(br#"data: {"error":{"message":"boom"}}"#).error);
     }
 }

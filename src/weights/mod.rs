@@ -34,6 +34,9 @@ pub enum State {
 /// Hashes pinned at the first download of files whose manifest has none: `<sha256>  <name>` a line.
 const SUMS: &str = "SHA256SUMS";
 
+/// Locked while a model's files are being fetched.
+const LOCK: &str = ".lock";
+
 impl Cache {
     /// The cache at `WAYPOST_CACHE`, else in the platform's cache directory. `offline` never touches the network.
     ///
@@ -78,7 +81,14 @@ impl Cache {
             return Err(Error::Weights(offline_message(manifest, &folder, &missing)));
         }
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        fetch(self, manifest, &missing, &folder)?;
+        // One process fetches; another that starts meanwhile waits here, and then finds the files.
+        let place = folder.join(LOCK);
+        let lock = std::fs::File::create(&place).map_err(Error::io(&place))?;
+        lock.lock().map_err(Error::io(&place))?;
+        let missing: Vec<&File> = manifest.file.iter().filter(|file| !self.is_present(&folder, file)).collect();
+        if !missing.is_empty() {
+            fetch(self, manifest, &missing, &folder)?;
+        }
         Ok(folder)
     }
 
@@ -129,6 +139,7 @@ impl Cache {
         let found = hash_file(fetched)?;
         match self.expected_hash(folder, file) {
             Some(expected) if expected != found => {
+                std::fs::remove_file(fetched).map_err(Error::io(fetched))?;
                 return Err(Error::Weights(format!("{}: expected SHA-256 {expected}, got {found}", file.name)));
             }
             Some(_) => {}

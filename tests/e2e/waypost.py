@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-BIN = os.environ.get("WAYPOST_BIN", "")
+BIN = str(Path(os.environ.get("WAYPOST_BIN", "target/release/waypost")).resolve())
 # A first start may fetch 190 MB of weights, and a development build is slow.
 START_S = 600
 ANSWER_S = 120
@@ -87,7 +87,7 @@ class Server:
 @contextlib.contextmanager
 def serving(folder, config=None, **extra):
     """A server that runs as long as the block."""
-    assert BIN, "set WAYPOST_BIN to the waypost binary"
+    assert Path(BIN).is_file(), f"no binary at {BIN}: set WAYPOST_BIN"
     arguments = [BIN, "serve", "--listen", "127.0.0.1:0"]
     if config is not None:
         (folder / "served.toml").write_text(config)

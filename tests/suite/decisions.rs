@@ -130,10 +130,16 @@ async fn ties_rotate_instead_of_falling_to_the_alphabet() {
     let mut chosen = Vec::new();
     for _ in 0..6 {
         chosen.push(
-            send(&app, "POST", "/v1/chat/completions", &[("x-waypost-policy", "value_of_second=0")], chat("code", "x", false))
-                .await
-                .header("x-waypost-deployment")
-                .to_string(),
+            send(
+                &app,
+                "POST",
+                "/v1/chat/completions",
+                &[("x-waypost-policy", "value_of_second=0")],
+                chat("code", "x", false),
+            )
+            .await
+            .header("x-waypost-deployment")
+            .to_string(),
         );
     }
     chosen.sort();

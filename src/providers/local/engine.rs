@@ -164,7 +164,7 @@ fn step(model: &mut ModelWeights, tokens: &[u32], position: usize) -> Result<Ten
 
 fn sampler(settings: &Settings) -> LogitsProcessor {
     let sampling = match settings.temperature {
-        temperature if temperature <= 0.0 => Sampling::ArgMax,
+        temperature if temperature <= 0.0 || settings.top_p <= 0.0 => Sampling::ArgMax,
         temperature if settings.top_p >= 1.0 => Sampling::All { temperature },
         temperature => Sampling::TopP { p: settings.top_p, temperature },
     };

@@ -50,35 +50,40 @@ impl Wording {
         Err(failed("generation ended without an end".into()))
     }
 
-    /// The answer as events: the role, the text, the end, the usage if asked for, `[DONE]`.
+    /// The answer as events: the role, the text, the end, the usage, `[DONE]`. Nothing goes out before the first
+    /// text is there, so that what fails before can still be answered elsewhere. Usage is always told, as by an
+    /// upstream that Waypost asked for it: a client that did not ask does not see it.
     pub fn events(self, pieces: Receiver<Piece>) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
-        futures::stream::unfold(Stage::Role(self, pieces), |stage| async move {
+        futures::stream::unfold(Stage::Start(self, pieces), |stage| async move {
             match stage {
-                Stage::Role(wording, pieces) => {
-                    let event = wording.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None);
-                    Some((Ok(event), Stage::Text(wording, pieces)))
-                }
-                Stage::Text(wording, mut pieces) => loop {
-                    match pieces.recv().await {
-                        Some(Piece::Text(text)) if text.is_empty() => {}
-                        Some(Piece::Text(text)) => {
-                            return Some((
-                                Ok(wording.chunk(json!({"content": text}), None)),
-                                Stage::Text(wording, pieces),
-                            ));
-                        }
-                        Some(Piece::End { reason, tokens }) => {
-                            return Some((Ok(wording.chunk(json!({}), Some(reason))), Stage::Usage(wording, tokens)));
-                        }
-                        Some(Piece::Failed(message)) => return Some((Err(failed(message)), Stage::End)),
-                        None => return Some((Err(failed("generation ended without an end".into())), Stage::End)),
+                Stage::Start(wording, mut pieces) => match next(&mut pieces).await {
+                    Piece::Failed(message) => Some((Err(failed(message)), Stage::End)),
+                    first => {
+                        let event = wording.chunk(json!({"role": "assistant", "content": "", "refusal": null}), None);
+                        Some((Ok(event), Stage::Text(wording, pieces, Some(first))))
                     }
                 },
-                Stage::Usage(wording, tokens) if wording.include_usage => {
-                    let event = event(&wording.envelope("chat.completion.chunk", Vec::new(), wording.usage(tokens)));
-                    Some((Ok(event), Stage::Done))
+                Stage::Text(wording, mut pieces, held) => {
+                    let piece = match held {
+                        Some(piece) => piece,
+                        None => next(&mut pieces).await,
+                    };
+                    match piece {
+                        Piece::Text(text) => Some((
+                            Ok(wording.chunk(json!({"content": text}), None)),
+                            Stage::Text(wording, pieces, None),
+                        )),
+                        Piece::End { reason, tokens } => {
+                            Some((Ok(wording.chunk(json!({}), Some(reason))), Stage::Usage(wording, tokens)))
+                        }
+                        Piece::Failed(message) => Some((Err(failed(message)), Stage::End)),
+                    }
                 }
-                Stage::Usage(..) | Stage::Done => Some((Ok(Bytes::from_static(DONE)), Stage::End)),
+                Stage::Usage(wording, tokens) => {
+                    let usage = wording.envelope("chat.completion.chunk", Vec::new(), wording.usage(tokens));
+                    Some((Ok(event(&usage)), Stage::Done))
+                }
+                Stage::Done => Some((Ok(Bytes::from_static(DONE)), Stage::End)),
                 Stage::End => None,
             }
         })
@@ -103,11 +108,22 @@ impl Wording {
 }
 
 enum Stage {
-    Role(Wording, Receiver<Piece>),
-    Text(Wording, Receiver<Piece>),
+    Start(Wording, Receiver<Piece>),
+    Text(Wording, Receiver<Piece>, Option<Piece>),
     Usage(Wording, usize),
     Done,
     End,
+}
+
+/// The next piece that says something.
+async fn next(pieces: &mut Receiver<Piece>) -> Piece {
+    loop {
+        match pieces.recv().await {
+            Some(Piece::Text(text)) if text.is_empty() => {}
+            Some(piece) => return piece,
+            None => return Piece::Failed("generation ended without an end".into()),
+        }
+    }
 }
 
 fn event(value: &Value) -> Bytes {
