@@ -189,10 +189,17 @@ mod tests {
                 .chunks_exact(width)
                 .map(|query| {
                     let exact = index.exact(query, 20);
-                    index.search(query, 20).iter().filter(|hit| exact.iter().any(|other| other.position == hit.position)).count()
+                    index
+                        .search(query, 20)
+                        .iter()
+                        .filter(|hit| exact.iter().any(|other| other.position == hit.position))
+                        .count()
                 })
                 .sum();
-            println!("{count:6} graph {graph:4} us, exact {exact:4} us, recall@20 {:.3}, build {build:?}", agree as f64 / 4_000.0);
+            println!(
+                "{count:6} graph {graph:4} us, exact {exact:4} us, recall@20 {:.3}, build {build:?}",
+                agree as f64 / 4_000.0
+            );
         }
     }
 }

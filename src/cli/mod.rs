@@ -96,7 +96,8 @@ pub fn main() -> ExitCode {
 
 /// The log goes to standard error; `WAYPOST_LOG` filters it (`debug`, `waypost=trace`).
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WAYPOST_LOG").unwrap_or_else(|_| "warn,waypost=info".into());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("WAYPOST_LOG").unwrap_or_else(|_| "warn,waypost=info".into());
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -58,7 +58,8 @@ pub async fn past(
     Shared(router): Shared<Arc<Router>>,
     id: std::result::Result<Path<String>, PathRejection>,
 ) -> Result<Json<Arc<Decision>>> {
-    let Path(id) = id.map_err(|rejection| Error::bad("id", "invalid_value", format!("{}.", rejection.body_text())))?;
+    // An id that is not even UTF-8 is none that was ever given out.
+    let id = id.map_or_else(|_| "(not UTF-8)".into(), |Path(id)| id);
     let kept = router.decisions.keep();
     router.decisions.get(&id).map(Json).ok_or(Error::UnknownDecision { id, kept })
 }

@@ -44,7 +44,7 @@ pub async fn one(
     Shared(state): Shared<State>,
     id: std::result::Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>> {
-    let Path(id) = id.map_err(|rejection| Error::bad("id", "invalid_value", format!("{}.", rejection.body_text())))?;
+    let id = id.map_or_else(|_| "(not UTF-8)".into(), |Path(id)| id);
     let classes = || state.router.config.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(", ");
     let found = all(&state).into_iter().find(|model| model.id == id);
     found.map(Json).ok_or_else(|| Error::UnknownModel { model: id, classes: classes() })

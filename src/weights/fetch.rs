@@ -74,10 +74,10 @@ impl Progress for Heartbeat {
 
 fn from_hub(cache: &Cache, manifest: &Manifest, missing: &[&File], folder: &Path) -> Result<()> {
     // The hub's own layout, links to blobs, stays until every file is taken over: an interrupted download resumes there.
-    let hub = folder.join(".hub");
+    let hub = cache.scratch(manifest);
     for file in missing {
         let fetched = from_hub_one(hub.clone(), manifest, file)?;
-        let copy = folder.join(format!("{}.part", file.name));
+        let copy = hub.join("verified");
         std::fs::copy(&fetched, &copy).map_err(Error::io(&copy))?;
         if let Err(error) = cache.accept(folder, file, &copy) {
             // Damaged bytes are not to be resumed.
@@ -118,7 +118,9 @@ fn from_hub_one(hub: PathBuf, manifest: &Manifest, file: &File) -> Result<PathBu
 }
 
 fn from_package(cache: &Cache, manifest: &Manifest, package: &str, missing: &[&File], folder: &Path) -> Result<()> {
-    let scratch = tempfile::Builder::new().prefix("package-").tempdir_in(folder).map_err(Error::io(folder))?;
+    let downloads = cache.scratch(manifest);
+    std::fs::create_dir_all(&downloads).map_err(Error::io(&downloads))?;
+    let scratch = tempfile::Builder::new().prefix("package-").tempdir_in(&downloads).map_err(Error::io(&downloads))?;
     let wanted = match &manifest.package_version {
         Some(version) => format!("{package}=={version}"),
         None => package.into(),

@@ -34,9 +34,6 @@ pub enum State {
 /// Hashes pinned at the first download of files whose manifest has none: `<sha256>  <name>` a line.
 const SUMS: &str = "SHA256SUMS";
 
-/// Locked while a model's files are being fetched.
-const LOCK: &str = ".lock";
-
 impl Cache {
     /// The cache at `WAYPOST_CACHE`, else in the platform's cache directory. `offline` never touches the network.
     ///
@@ -66,6 +63,11 @@ impl Cache {
         self.root.join("models").join(manifest.name.replace('/', "--"))
     }
 
+    /// Where a model's download in progress lies, apart from the files that count.
+    fn scratch(&self, manifest: &Manifest) -> PathBuf {
+        self.root.join("downloads").join(manifest.name.replace('/', "--"))
+    }
+
     /// Makes sure that a model's files are there, fetching what is missing, and returns their folder. Files are
     /// hashed when they are fetched and by [`Cache::verify`], not at every start.
     ///
@@ -82,7 +84,8 @@ impl Cache {
         }
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         // One process fetches; another that starts meanwhile waits here, and then finds the files.
-        let place = folder.join(LOCK);
+        let place = self.scratch(manifest).with_extension("lock");
+        std::fs::create_dir_all(place.parent().unwrap_or(&self.root)).map_err(Error::io(&place))?;
         let lock = std::fs::File::create(&place).map_err(Error::io(&place))?;
         lock.lock().map_err(Error::io(&place))?;
         let missing: Vec<&File> = manifest.file.iter().filter(|file| !self.is_present(&folder, file)).collect();

@@ -76,7 +76,7 @@ def test_a_good_file_passes_and_shows_where_secrets_come_from(tmp_path):
 
 def test_the_defaults_are_shown_with_their_documentation_and_are_good(tmp_path):
     shown = command("config", "show", "--default", cwd=tmp_path)
-    assert "quality_floor = 0.5" in shown.stdout and shown.stdout.count("#") > 50
+    assert "quality_floor = 0.4" in shown.stdout and shown.stdout.count("#") > 50
     (tmp_path / "waypost.toml").write_text(shown.stdout)
     assert command("config", "check", cwd=tmp_path).returncode == 0
 

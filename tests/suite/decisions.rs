@@ -116,8 +116,8 @@ async fn a_dearer_second_chooses_the_faster_deployment() {
     assert_eq!(cheap.deployment, "slow");
     let flip = cheap.flip.deployment.unwrap();
     assert_eq!(flip.would_choose, "fast");
-    assert_eq!(decide(format!("tie_share=0,value_of_second={}", flip.to * 1.01)).await.deployment, "fast");
-    assert_eq!(decide(format!("tie_share=0,value_of_second={}", flip.to * 0.99)).await.deployment, "slow");
+    assert_eq!(decide(format!("value_of_second={}", flip.to)).await.deployment, "fast");
+    assert_eq!(decide(format!("value_of_second={}", flip.to * 0.5)).await.deployment, "slow");
 }
 
 #[tokio::test]
