@@ -23,13 +23,18 @@ pub struct ChatRequest {
     pub max_tokens: Option<u64>,
     /// Number of tool definitions given.
     pub tools: usize,
-    /// Size of the tool definitions' JSON, in bytes: they are part of the prompt that is paid for.
-    pub tools_bytes: usize,
+    /// Size of the tool definitions' and the response schema's JSON, in bytes: they are part of the prompt that is paid for.
+    pub definition_bytes: usize,
+    /// Answers wanted (`n`), at least 1.
+    pub choices: u64,
     /// Whether the answer must follow a JSON schema or be a JSON object.
     pub json_schema: bool,
     /// What ties requests of one conversation together: `prompt_cache_key`, or `user`.
     pub session: Option<String>,
 }
+
+/// No model's name is longer. Names and sessions are kept with every decision, so they are bounded.
+const MAX_NAME_BYTES: usize = 256;
 
 /// One message of the conversation.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Message {
     pub text: String,
     /// Number of image parts.
     pub images: usize,
+    /// Size of the tool calls' JSON, in bytes.
+    pub call_bytes: usize,
 }
 
 /// Who speaks. `developer` is a system prompt, `function` a tool result.
@@ -58,6 +65,8 @@ struct RawMessage<'a> {
     role: Role,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -112,17 +121,30 @@ impl ChatRequest {
                 None => read.field("max_tokens", "a positive integer")?,
             },
             tools: read.field::<Vec<&RawValue>>("tools", "an array")?.map_or(0, |tools| tools.len()),
-            tools_bytes: fields.get("tools").map_or(0, |raw| raw.get().len()),
+            definition_bytes: ["tools", "functions", "response_format"]
+                .iter()
+                .filter_map(|name| fields.get(*name))
+                .map(|raw| raw.get().len())
+                .sum(),
+            choices: read.field::<u64>("n", "a positive integer")?.unwrap_or(1).max(1),
             json_schema: read
                 .object::<ResponseFormat>("response_format", "an object with a `type`")?
                 .is_some_and(|format| format.kind != "text"),
             session: match read.field("prompt_cache_key", "a string")? {
                 Some(key) => Some(key),
-                None => read.field("user", "a string")?,
-            },
+                None => read.field::<String>("user", "a string")?,
+            }
+            .map(|session: String| session.chars().take(MAX_NAME_BYTES / 4).collect()),
             messages,
             fields,
         };
+        if request.model.len() > MAX_NAME_BYTES {
+            return Err(Error::bad(
+                "model",
+                "invalid_value",
+                format!("`model` is longer than {MAX_NAME_BYTES} bytes."),
+            ));
+        }
         if request.max_tokens == Some(0) {
             let newer = request.field::<u64>("max_completion_tokens", "a positive integer")?.is_some();
             let name = if newer { "max_completion_tokens" } else { "max_tokens" };
@@ -228,7 +250,8 @@ fn parse_message(index: usize, item: &RawValue) -> Result<Message> {
             )
         })?,
     };
-    Ok(Message { role: message.role, text, images })
+    let call_bytes = message.tool_calls.map_or(0, |calls| calls.get().len());
+    Ok(Message { role: message.role, text, images, call_bytes })
 }
 
 /// The text and the number of images of a message's content, or `None` when it is neither string, null nor parts.
@@ -292,6 +315,8 @@ mod tests {
         assert_eq!(param(b"{}"), ("messages".into(), "missing_required_parameter"));
         assert_eq!(param(br#"{"messages":[]}"#), ("messages".into(), "empty_array"));
         assert_eq!(param(br#"{"messages":{}}"#), ("messages".into(), "invalid_type"));
+        let long = format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"x"}}]}}"#, "m".repeat(300));
+        assert_eq!(param(long.as_bytes()), ("model".into(), "invalid_value"));
         assert_eq!(param(br#"{"messages":[["user","hi"]]}"#), ("messages[0]".into(), "invalid_type"));
         assert_eq!(param(br#"{"messages":[{"content":"x"}]}"#), ("messages[0]".into(), "invalid_type"));
         assert_eq!(

@@ -11,6 +11,9 @@ pub enum Error {
     /// The body is larger than `server.max_body_bytes`.
     #[error("The request body is larger than this server's limit of {limit} bytes.")]
     TooLarge { limit: usize },
+    /// The body did not come in within `server.body_timeout_ms`.
+    #[error("The request body did not come in within {limit_ms} ms.")]
+    SlowBody { limit_ms: u128 },
     /// `model` is neither `auto`, a class, a deployment nor an alias.
     #[error(
         "The model `{model}` does not exist. Use `auto`, a class ({classes}), or one of the deployments that GET /v1/models lists."
@@ -65,6 +68,7 @@ impl Error {
         match self {
             Error::BadRequest { .. } | Error::NothingFits { .. } => 400,
             Error::UnknownModel { .. } | Error::UnknownDecision { .. } => 404,
+            Error::SlowBody { .. } => 408,
             Error::TooLarge { .. } => 413,
             Error::Busy { .. } => 429,
             Error::Overloaded { .. } => 503,

@@ -19,6 +19,8 @@ pub struct Features {
     pub language: Option<String>,
     /// Images in the conversation.
     pub images: usize,
+    /// Answers wanted.
+    pub choices: u64,
     /// Tool definitions given.
     pub tools: usize,
     /// Whether the answer must be JSON.
@@ -32,13 +34,19 @@ pub struct Features {
 /// A message's own tokens: role and separators in the chat templates of current models.
 const TOKENS_PER_MESSAGE: u64 = 4;
 
+/// Tokens assumed of an image: what a picture of about a megapixel costs at the large providers; a guess until the
+/// provider's own count is known.
+const TOKENS_PER_IMAGE: u64 = 1_000;
+
 /// Characters looked at for the language.
 const LANGUAGE_CHARS: usize = 512;
 
 impl Features {
     /// Reads the facts off a request.
     pub fn read(request: &ChatRequest) -> Self {
-        let bytes = request.tools_bytes + request.messages.iter().map(|message| message.text.len()).sum::<usize>();
+        let bytes = request.definition_bytes
+            + request.messages.iter().map(|message| message.text.len() + message.call_bytes).sum::<usize>();
+        let images: usize = request.messages.iter().map(|message| message.images).sum();
         let user_turns = request.messages.iter().filter(|message| message.role == Role::User);
         let last: String = user_turns
             .clone()
@@ -46,12 +54,15 @@ impl Features {
             .map(|turn| turn.text.chars().take(LANGUAGE_CHARS).collect())
             .unwrap_or_default();
         Features {
-            tokens_in: (bytes as u64).div_ceil(4) + TOKENS_PER_MESSAGE * request.messages.len() as u64,
+            tokens_in: (bytes as u64).div_ceil(4)
+                + TOKENS_PER_MESSAGE * request.messages.len() as u64
+                + TOKENS_PER_IMAGE * images as u64,
             max_tokens: request.max_tokens,
             messages: request.messages.len(),
             user_turns: user_turns.count(),
             language: whatlang::detect(&last).filter(|info| info.is_reliable()).map(|info| info.lang().code().into()),
-            images: request.messages.iter().map(|message| message.images).sum(),
+            images,
+            choices: request.choices,
             tools: request.tools,
             json_schema: request.json_schema,
             stream: request.stream,

@@ -2,20 +2,23 @@
 //!
 //! Nothing is committed to the client before the first real byte: until then a failure goes to the next deployment.
 //! After it, a break is an explicit error event, never a clean end. What came of it is recorded when the body ends,
-//! however it ends: [`Recorder`] is dropped with the body.
+//! however it ends: `Recorder` is dropped with the body.
 
 use crate::chat::ChatRequest;
-use crate::decision::{Attempt, Decision, End, Outcome, Usage};
+use crate::decision::{Attempt, Basis, Decision, End, Outcome, Usage};
 use crate::error::Error;
 use crate::money::Money;
 use crate::providers::sse::{self, DONE, Event};
 use crate::providers::{Body, Call, Deployment, Failure, FailureKind};
-use crate::record::InFlight;
+use crate::record::{InFlight, Seen};
 use crate::router::Router;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// A client that leaves after waiting so many times the expected time to first token was failed by the deployment.
+const PATIENCE: f64 = 4.0;
 
 /// An answer that has begun.
 pub struct Answer {
@@ -57,11 +60,11 @@ pub async fn forward(router: Arc<Router>, request: ChatRequest, decision: Decisi
     for name in &candidates {
         let Some(deployment) = router.fleet.named(name) else { continue };
         let in_flight = router.health.begin(name);
-        let begun = Instant::now();
+        recorder.begin(name);
         let attempt = tokio::time::timeout_at(deadline.into(), first_byte(deployment, &request)).await;
         let attempt =
             attempt.unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "the request's time was over")));
-        recorder.attempted(name, begun, attempt.as_ref().err());
+        recorder.attempted(attempt.as_ref().err());
         match attempt {
             Ok(first) => return Ok(answer(recorder, decision, deployment, first, in_flight, request.include_usage)),
             Err(failure) => {
@@ -81,7 +84,7 @@ pub async fn forward(router: Arc<Router>, request: ChatRequest, decision: Decisi
 
 /// An answer of which the first real byte is here.
 enum First {
-    Whole { body: Bytes, usage: Option<Usage>, request_id: Option<String> },
+    Whole { body: Bytes, event: Event, request_id: Option<String> },
     Events { first: Bytes, event: Event, rest: BoxStream<'static, Result<Bytes, Failure>>, request_id: Option<String> },
 }
 
@@ -92,9 +95,9 @@ async fn first_byte(deployment: &Deployment, request: &Arc<ChatRequest>) -> Resu
     let request_id = reply.request_id;
     let mut rest = match reply.body {
         Body::Whole(body) => {
-            let usage = sse::read_whole(&body)
+            let event = sse::read_whole(&body)
                 .ok_or_else(|| Failure::new(FailureKind::Garbage, "answered something that is no chat completion"))?;
-            return Ok(First::Whole { body, usage, request_id });
+            return Ok(First::Whole { body, event, request_id });
         }
         Body::Events(events) => events,
     };
@@ -124,8 +127,8 @@ fn answer(
 ) -> Answer {
     recorder.answering(deployment);
     let body = match first {
-        First::Whole { body, usage, request_id } => {
-            (recorder.usage, recorder.request_id) = (usage, request_id);
+        First::Whole { body, event, request_id } => {
+            (recorder.usage, recorder.cut, recorder.request_id) = (event.usage, event.cut, request_id);
             recorder.finish(End::Complete);
             AnswerBody::Whole(body)
         }
@@ -189,6 +192,7 @@ impl Relay {
             },
         };
         self.finished |= event.finished;
+        self.recorder.cut |= event.cut;
         if event.usage.is_some() {
             self.recorder.usage = event.usage;
         }
@@ -224,11 +228,18 @@ struct Recorder {
     start: Instant,
     status: u16,
     attempts: Vec<Attempt>,
+    /// The attempt under way, or the one that answers.
+    begun: (String, Instant),
+    waiting: bool,
     deployment: Option<String>,
     prices: Option<[Money; 3]>,
     usage: Option<Usage>,
     ttft_ms: Option<f64>,
     streamed: bool,
+    /// The answer reached its limit, so its length teaches nothing.
+    cut: bool,
+    /// The class was chosen for this prompt, so the length of the answer is one of this class.
+    teaches: bool,
     request_id: Option<String>,
     written: bool,
 }
@@ -242,33 +253,53 @@ impl Recorder {
             start: Instant::now(),
             status: 200,
             attempts: Vec::new(),
+            begun: (String::new(), Instant::now()),
+            waiting: false,
             deployment: None,
             prices: None,
             usage: None,
             ttft_ms: None,
             streamed: false,
+            cut: false,
+            teaches: matches!(decision.basis, Basis::Classified | Basis::ClassNamed),
             request_id: None,
             written: false,
         }
     }
 
-    fn attempted(&mut self, deployment: &str, begun: Instant, failure: Option<&Failure>) {
+    fn begin(&mut self, deployment: &str) {
+        (self.begun, self.waiting) = ((deployment.into(), Instant::now()), true);
+    }
+
+    /// Writes down how the attempt under way went.
+    fn attempted(&mut self, failure: Option<&Failure>) {
+        self.waiting = false;
         // A request that is itself at fault says nothing about the deployment.
         if failure.is_some_and(Failure::is_retryable) {
-            self.router.health.failed(deployment);
+            self.router.health.failed(&self.begun.0);
         }
         self.attempts.push(Attempt {
-            deployment: deployment.into(),
+            deployment: self.begun.0.clone(),
             status: failure.map_or(Some(200), |failure| failure.status),
             error: failure.map(|failure| failure.message.clone()),
-            duration_ms: millis(begun),
+            duration_ms: millis(self.begun.1),
         });
+    }
+
+    /// The client left before the first byte. A deployment that let it wait far longer than expected has failed it.
+    fn abandoned(&mut self) {
+        let waited_ms = millis(self.begun.1);
+        if waited_ms > PATIENCE * self.router.health.of(&self.begun.0).ttft_ms {
+            self.router.health.failed(&self.begun.0);
+        }
+        let error = Some("the client left before the first byte".into());
+        self.attempts.push(Attempt { deployment: self.begun.0.clone(), status: None, error, duration_ms: waited_ms });
     }
 
     fn answering(&mut self, deployment: &Deployment) {
         self.deployment = Some(deployment.config.name.clone());
         self.prices = Some([deployment.config.input, deployment.config.cached_input, deployment.config.output]);
-        self.ttft_ms = self.attempts.last().map(|attempt| attempt.duration_ms);
+        self.ttft_ms = Some(millis(self.start));
     }
 
     fn broke(&mut self, why: &str) {
@@ -293,15 +324,14 @@ impl Recorder {
             return;
         }
         let duration_ms = millis(self.start);
-        if let (End::Complete, Some(deployment), Some(first_byte_ms)) = (end, &self.deployment, self.ttft_ms) {
-            let tokens = self.usage.map(|usage| usage.completion_tokens);
-            self.router.health.answered(
-                deployment,
-                &self.class,
-                self.streamed.then_some(first_byte_ms),
-                duration_ms,
-                tokens,
-            );
+        if let (End::Complete, Some(deployment), Some(attempt)) = (end, &self.deployment, self.attempts.last()) {
+            let seen = Seen {
+                ttft_ms: self.streamed.then_some(attempt.duration_ms),
+                total_ms: millis(self.begun.1),
+                tokens: self.usage.map(|usage| usage.completion_tokens),
+                teaches: (self.teaches && !self.cut).then_some(self.class.as_str()),
+            };
+            self.router.health.answered(deployment, &seen);
         }
         let cost = self.cost();
         tracing::info!(
@@ -335,6 +365,9 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.written {
+            if self.waiting {
+                self.abandoned();
+            }
             self.status = 499;
             self.finish(End::Cancelled);
         }

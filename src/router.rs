@@ -59,14 +59,25 @@ impl Router {
     /// configuration lacks.
     pub fn new(config: Config, model: RoutingModel, embedder: Embedder, fleet: Fleet) -> Result<Self> {
         let wrong = |key: &str, problem: String| Error::Config { file: config.file.clone(), key: key.into(), problem };
-        if model.manifest.encoder != embedder.name() {
-            let problem = format!(
-                "the routing model {} was trained on the encoder `{}`; expected that, or train one on `{}`",
-                model.title(),
-                model.manifest.encoder,
-                embedder.name()
-            );
-            return Err(wrong("embedder.model", problem));
+        let (trained, spec) = (&model.manifest, embedder.spec());
+        for (key, wanted, found) in [
+            ("embedder.model", trained.encoder.clone(), spec.name.clone()),
+            (
+                "embedder.pooling",
+                format!("{:?}", trained.pooling).to_lowercase(),
+                format!("{:?}", spec.pooling).to_lowercase(),
+            ),
+            ("embedder.prefix", trained.prefix.clone(), spec.prefix.clone()),
+            ("embedder.max_tokens", trained.max_tokens.to_string(), spec.max_tokens.to_string()),
+            ("embedder.window_chars", trained.window_chars.to_string(), config.embedder.window_chars.to_string()),
+        ] {
+            if wanted != found {
+                let problem = format!(
+                    "the routing model {} was trained with `{wanted}`, this is `{found}`; expected the same, or train one with this",
+                    model.title()
+                );
+                return Err(wrong(key, problem));
+            }
         }
         if let Some(label) =
             model.manifest.classes.iter().find(|label| !config.classes.iter().any(|class| class.name == **label))
@@ -179,7 +190,7 @@ impl Router {
         }
         match self.fleet.named(name) {
             Some(deployment) => Ok(Target::Deployment(deployment.config.name.clone())),
-            None => Err(Error::UnknownModel { model: name.into(), classes: self.class_names() }),
+            None => Err(Error::UnknownModel { model: name.chars().take(100).collect(), classes: self.class_names() }),
         }
     }
 
@@ -267,7 +278,10 @@ impl Router {
             return Err(nothing_fits(&self.config.routing.default_class, deployments));
         };
         let chosen = classes[choice.index].clone();
-        for score in classes.iter_mut().filter(|score| score.out.is_none() && !class::meets(score, policy)) {
+        let answering = if estimate.abstained { &self.config.routing.default_class } else { &chosen.class };
+        let below =
+            |score: &&mut ClassScore| score.out.is_none() && !class::meets(score, policy) && score.class != *answering;
+        for score in classes.iter_mut().filter(below) {
             score.out = Some(format!(
                 "quality {:.3} is below the floor {}",
                 score.quality.unwrap_or(0.0),

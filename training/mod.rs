@@ -97,6 +97,8 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Trained> {
         name: task.name.into(),
         version: version(task)?,
         encoder: task.encoder.name.clone(),
+        pooling: task.encoder.pooling,
+        prefix: task.encoder.prefix.clone(),
         window_chars: task.window_chars,
         max_tokens: task.encoder.max_tokens,
         default_class: if classes.contains(&task.recipe.default_class) {
@@ -182,6 +184,7 @@ fn version(task: &Task<'_>) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(serde_json::to_vec(task.recipe).expect("a recipe serialises"));
     hash.update(task.seed.to_le_bytes());
+    hash.update(format!("{:?}|{}", task.encoder.pooling, task.encoder.prefix));
     hash.update((task.window_chars as u64).to_le_bytes());
     hash.update((task.encoder.max_tokens as u64).to_le_bytes());
     hash.update(hash_file(&task.encoder.folder.join("model.safetensors"))?);

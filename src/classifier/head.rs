@@ -13,15 +13,15 @@ pub struct Head {
     /// Mean and inverse deviation of each dense input.
     pub center: Vec<f32>,
     pub scale: Vec<f32>,
-    /// [dense inputs, width].
+    /// Shape: dense inputs, width.
     pub dense: Vec<f32>,
-    /// [buckets, width].
+    /// Shape: buckets, width.
     pub ngrams: Vec<f32>,
-    /// [width].
+    /// Shape: width.
     pub bias: Vec<f32>,
-    /// [width, classes].
+    /// Shape: width, classes.
     pub output: Vec<f32>,
-    /// [classes].
+    /// Shape: classes.
     pub output_bias: Vec<f32>,
 }
 

@@ -6,7 +6,7 @@ use super::exemplar::Exemplar;
 use super::head::{Head, tensors_from_bytes, tensors_to_bytes};
 use super::index::{Hit, Index};
 use super::join::{Join, Vote, confidence};
-use crate::embedder::Views;
+use crate::embedder::{Pooling, Views};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -22,6 +22,9 @@ pub struct Manifest {
     pub version: String,
     /// Name of the encoder it was trained on; it works with no other.
     pub encoder: String,
+    /// How the encoder was used at training: it must be used so to serve.
+    pub pooling: Pooling,
+    pub prefix: String,
     /// `embedder.window_chars` and `max_tokens` at training.
     pub window_chars: usize,
     pub max_tokens: usize,

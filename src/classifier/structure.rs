@@ -22,7 +22,7 @@ pub fn of(text: &str) -> [f32; WIDTH] {
         (chars.ln() / 8.0).min(1.0),
         (words.ln() / 6.0).min(1.0),
         ((lines.len() as f32).ln_1p() / 4.0).min(1.0),
-        chars / words / 12.0,
+        (chars / words / 24.0).min(1.0),
         share(&|c| c.is_ascii_digit()) * 4.0,
         share(&|c| c.is_uppercase()) * 4.0,
         share(&|c| "{}();=<>[]_\\".contains(c)) * 6.0,

@@ -19,9 +19,9 @@ impl Bulk {
         let mut settings = global.load()?.embedder;
         settings.max_tokens = model.manifest.max_tokens;
         settings.window_chars = model.manifest.window_chars;
-        if settings.model != model.manifest.encoder {
-            (settings.model, settings.pooling, settings.prefix) = (model.manifest.encoder.clone(), None, None);
-        }
+        settings.model = model.manifest.encoder.clone();
+        settings.pooling = Some(format!("{:?}", model.manifest.pooling).to_lowercase());
+        settings.prefix = Some(model.manifest.prefix.clone());
         let encoder = crate::start::encoder(&settings, &global.cache()?)?;
         Ok(Bulk { encoder, model })
     }
@@ -45,7 +45,7 @@ pub fn in_order<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T)
         }
     };
     let parts: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(run)).collect();
+        let running: Vec<_> = (0..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(run)).collect();
         running.into_iter().map(|thread| thread.join()).collect()
     });
     let mut all = Vec::with_capacity(items.len());

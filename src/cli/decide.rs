@@ -16,10 +16,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Lines read at once: memory stays bounded for files of any length.
+/// Lines read at once, so that memory is bounded for files of any number of lines.
 const CHUNK: usize = 1_024;
 
 #[derive(Args)]
@@ -49,6 +49,20 @@ struct Line {
     messages: Option<Box<RawValue>>,
 }
 
+/// Standard output, a pipe or a device: what cannot be renamed onto.
+fn is_stream(path: &Path) -> bool {
+    path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(|data| !data.is_file())
+}
+
+/// A file beside `path`, to be renamed onto it; readable by others, as an ordinary output is.
+fn part(path: &Path) -> Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    builder.tempfile_in(folder).map_err(Error::io(folder))
+}
+
 /// A line's object; an array is none, though serde would take it for one.
 fn parse(line: &[u8]) -> std::result::Result<Line, String> {
     match line.trim_ascii().first() {
@@ -76,10 +90,12 @@ impl Decide {
         } else {
             Box::new(BufReader::new(std::fs::File::open(&self.input).map_err(Error::io(&self.input))?))
         };
-        let output: Box<dyn Write> = if dash(&self.output) {
-            Box::new(std::io::stdout().lock())
-        } else {
-            Box::new(std::fs::File::create(&self.output).map_err(Error::io(&self.output))?)
+        // Written beside and renamed at the end: the output may be the input, and half an output is none.
+        let part = if is_stream(&self.output) { None } else { Some(part(&self.output)?) };
+        let output: Box<dyn Write> = match &part {
+            Some(part) => Box::new(part.reopen().map_err(Error::io(&self.output))?),
+            None if dash(&self.output) => Box::new(std::io::stdout().lock()),
+            None => Box::new(std::fs::File::options().write(true).open(&self.output).map_err(Error::io(&self.output))?),
         };
         let mut output = BufWriter::new(output);
         let progress = crate::training::progress_bar(0, "prompts");
@@ -111,6 +127,9 @@ impl Decide {
             }
         }
         output.flush().map_err(Error::io(&self.output))?;
+        if let Some(part) = part {
+            part.persist(&self.output).map_err(|error| Error::io(&self.output)(error.error))?;
+        }
         progress.finish_and_clear();
         match failed {
             0 => Ok(()),

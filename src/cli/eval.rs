@@ -30,6 +30,9 @@ pub struct Eval {
 impl Eval {
     pub fn run(self, global: &Global) -> Result<()> {
         let exemplars = exemplar::read(&self.labels)?;
+        if exemplars.is_empty() {
+            return Err(Error::Model("there is not one labelled prompt in what --labels names".into()));
+        }
         let bulk = Bulk::open(global, &self.model)?;
         let progress = crate::training::progress_bar(exemplars.len() as u64, "prompts");
         let estimates = in_order(&exemplars, default_threads(), |exemplar| {

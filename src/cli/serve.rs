@@ -33,7 +33,7 @@ fn greet(router: &Router, address: std::net::SocketAddr) {
     eprintln!(
         "\nWaypost listens on http://{address}  (routing model {}, encoder {})",
         router.model.title(),
-        router.embedder.name()
+        router.embedder.spec().name
     );
     for deployment in router.fleet.all().iter().filter(|deployment| !deployment.config.classes.is_empty()) {
         let config = &deployment.config;
@@ -60,7 +60,7 @@ fn only_local(config: &Config, router: &Router) -> bool {
             .iter()
             .any(|provider| provider.name == name && matches!(provider.kind, crate::config::ProviderKind::Local(_)))
     };
-    router.fleet.all().iter().all(|deployment| local(&deployment.config.provider))
+    !router.fleet.all().is_empty() && router.fleet.all().iter().all(|deployment| local(&deployment.config.provider))
 }
 
 fn keys(config: &Config) -> String {

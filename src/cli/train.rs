@@ -53,6 +53,10 @@ struct Data {
 
 impl Train {
     pub fn run(self, global: &Global) -> Result<()> {
+        let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(plain) {
+            return Err(Error::Model(format!("--name `{}`: expected letters, digits, - and _", self.name)));
+        }
         let (config, cache, recipe) = (global.load()?, global.cache()?, Recipe::load(self.recipe.as_deref())?);
         let spec = crate::start::encoder_spec(&config.embedder, &cache)?;
         let encoder = Encoder::load(spec.clone())?;

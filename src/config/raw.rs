@@ -37,6 +37,7 @@ table!(RawServer {
     max_body_bytes: usize,
     max_in_flight: usize,
     request_timeout_ms: u64,
+    body_timeout_ms: u64,
     drain_ms: u64,
     log_prompts: bool
 });
@@ -90,11 +91,12 @@ pub const DEFAULT: &str = include_str!("default.toml");
 /// [`Error::Config`] naming the file, line and key of a syntax error, an unknown key or a value of the wrong type.
 pub fn layered(file: &str, text: &str) -> Result<RawConfig> {
     // Parsed alone first: a mistake is reported with the line it has in the operator's own file.
-    toml::from_str::<RawConfig>(text).map_err(|error| Error::Config {
+    let own = toml::from_str::<RawConfig>(text).map_err(|error| Error::Config {
         file: file.into(),
         key: error.span().map_or("?".into(), |span| format!("line {}", 1 + text[..span.start].matches('\n').count())),
         problem: error.message().replace('\n', " "),
     })?;
+    refuse_twins(file, &own)?;
     let mut merged: toml::Table = toml::from_str(DEFAULT).expect("the shipped defaults parse");
     overlay(&mut merged, toml::from_str(text).expect("parsed above"));
     RawConfig::deserialize(merged).map_err(|error| Error::Config {
@@ -102,6 +104,23 @@ pub fn layered(file: &str, text: &str) -> Result<RawConfig> {
         key: "(merged)".into(),
         problem: error.message().into(),
     })
+}
+
+/// Two entries of one name in one file: which of them is meant, nobody can tell.
+fn refuse_twins(file: &str, own: &RawConfig) -> Result<()> {
+    let lists = [
+        ("class", own.class.iter().map(|item| &item.name).collect::<Vec<_>>()),
+        ("provider", own.provider.iter().map(|item| &item.name).collect()),
+        ("deployment", own.deployment.iter().map(|item| &item.name).collect()),
+    ];
+    for (table, names) in lists {
+        let mut seen = std::collections::HashSet::new();
+        if let Some(Some(name)) = names.into_iter().find(|name| name.is_some() && !seen.insert(*name)) {
+            let problem = "stands twice in this file; expected one [[…]] of each name".into();
+            return Err(Error::Config { file: file.into(), key: format!("{table} `{name}`"), problem });
+        }
+    }
+    Ok(())
 }
 
 /// Lays `upper` over `lower`: tables key by key, arrays of tables by `name`, everything else replaced.

@@ -24,6 +24,8 @@ pub struct Config {
     pub classes: Vec<ClassConfig>,
     pub providers: Vec<ProviderConfig>,
     pub deployments: Vec<DeploymentConfig>,
+    /// Deployments with `enabled = false`: discovery does not bring them back.
+    pub disabled: Vec<String>,
     /// Optional providers that are left out, and why.
     pub skipped: Vec<Skipped>,
     shown: String,
@@ -36,6 +38,8 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     pub max_in_flight: usize,
     pub request_timeout: Duration,
+    /// How long a request's body may take to come in.
+    pub body_timeout: Duration,
     /// How long running answers may take to end after the signal to stop.
     pub drain: Duration,
     pub log_prompts: bool,
@@ -176,6 +180,7 @@ impl Config {
                 listen: check.need("server", "listen", raw.server.listen)?,
                 max_body_bytes: check.positive("server", "max_body_bytes", raw.server.max_body_bytes)?,
                 max_in_flight: check.positive("server", "max_in_flight", raw.server.max_in_flight)?,
+                body_timeout: check.millis("server", "body_timeout_ms", raw.server.body_timeout_ms)?,
                 request_timeout: check.millis("server", "request_timeout_ms", raw.server.request_timeout_ms)?,
                 drain: check.millis("server", "drain_ms", raw.server.drain_ms)?,
                 log_prompts: check.need("server", "log_prompts", raw.server.log_prompts)?,
@@ -212,6 +217,12 @@ impl Config {
                     .max(0.1),
                 half_life_s: check.amount("record", "half_life_s", raw.record.half_life_s)?.max(0.1),
             },
+            disabled: raw
+                .deployment
+                .iter()
+                .filter(|item| item.enabled == Some(false))
+                .filter_map(|item| item.name.clone())
+                .collect(),
             file: file.into(),
             classes,
             providers,

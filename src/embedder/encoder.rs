@@ -5,13 +5,15 @@ use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokenizers::{Encoding, Tokenizer};
 
 /// How token vectors become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The mean over the tokens of the text.
     Mean,
@@ -84,9 +86,9 @@ impl Encoder {
         Ok(Encoder { spec: EncoderSpec { max_tokens, ..spec }, tokenizer, model })
     }
 
-    /// The name recorded in routing models.
-    pub fn name(&self) -> &str {
-        &self.spec.name
+    /// What it is and how it is used, as recorded in routing models.
+    pub fn spec(&self) -> &EncoderSpec {
+        &self.spec
     }
 
     /// Embeds a text that has been cut to its window.

@@ -2,7 +2,7 @@
 //! answer is a value the router decides on, not a wait without end.
 
 use super::encoder::Spent;
-use super::{Encoder, Views};
+use super::{Encoder, EncoderSpec, Views};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 pub struct Embedder {
     queue: SyncSender<Job>,
     deadline: Duration,
-    name: Arc<str>,
+    spec: Arc<EncoderSpec>,
 }
 
 /// An embedding and what it cost.
@@ -50,7 +50,7 @@ impl Embedder {
     /// [`Error::Internal`] when the system refuses a thread.
     pub fn start(encoder: Encoder, threads: usize, queue: usize, deadline: Duration) -> Result<Self> {
         let (sender, receiver) = sync_channel(queue);
-        let name = encoder.name().into();
+        let spec = Arc::new(encoder.spec().clone());
         let encoder = Arc::new(encoder);
         // The lock only hands out jobs: it is held while waiting for one, never while encoding.
         let receiver = Arc::new(Mutex::new(receiver));
@@ -61,12 +61,12 @@ impl Embedder {
                 .spawn(move || work(&encoder, &receiver))
                 .map_err(|error| Error::Internal(format!("cannot start an encoder thread: {error}")))?;
         }
-        Ok(Embedder { queue: sender, deadline, name })
+        Ok(Embedder { queue: sender, deadline, spec })
     }
 
-    /// The encoder's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// What encoder this is, and how it is used.
+    pub fn spec(&self) -> &EncoderSpec {
+        &self.spec
     }
 
     /// Embeds a text, or tells that it cannot be done in time.

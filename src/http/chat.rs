@@ -12,6 +12,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::stream::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 const CLASS: HeaderName = HeaderName::from_static("x-waypost-class");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("x-waypost-deployment");
@@ -35,9 +36,9 @@ const RETRY_AFTER_S: u64 = 1;
     )
 )]
 pub async fn complete(Shared(state): Shared<State>, request: Request) -> Response {
-    let limit = state.router.config.server.max_in_flight;
-    let Ok(place) = state.places.clone().try_acquire_owned() else {
-        return Error::Overloaded { limit, retry_after_s: RETRY_AFTER_S }.into_response();
+    let place = match take_place(&state) {
+        Ok(place) => place,
+        Err(error) => return error.into_response(),
     };
     let (caller, request) = match read(&state, request).await {
         Ok(read) => read,
@@ -60,6 +61,16 @@ pub async fn complete(Shared(state): Shared<State>, request: Request) -> Respons
     }
 }
 
+/// A place among the requests being answered; it goes back when dropped.
+///
+/// # Errors
+/// [`Error::Overloaded`] when `server.max_in_flight` are taken.
+pub fn take_place(state: &State) -> Result<OwnedSemaphorePermit> {
+    let limit = state.router.config.server.max_in_flight;
+    let place = state.places.clone().try_acquire_owned();
+    place.map_err(|_| Error::Overloaded { limit, retry_after_s: RETRY_AFTER_S })
+}
+
 /// What the caller says: headers and body. Shared with `POST /explain`.
 ///
 /// # Errors
@@ -68,7 +79,9 @@ pub async fn read(state: &State, request: Request) -> Result<(Caller, ChatReques
     let (parts, body) = request.into_parts();
     let caller = Caller { class: header(&parts.headers, &CLASS)?, policy: header(&parts.headers, &POLICY)? };
     let limit = state.router.config.server.max_body_bytes;
-    let bytes = to_bytes(body, limit).await.map_err(|error| {
+    let patience = state.router.config.server.body_timeout;
+    let bytes = tokio::time::timeout(patience, to_bytes(body, limit)).await;
+    let bytes = bytes.map_err(|_| Error::SlowBody { limit_ms: patience.as_millis() })?.map_err(|error| {
         let too_large =
             std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if too_large {
@@ -94,7 +107,7 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>> {
 }
 
 /// The answer with its headers. The place in the server is held until the body ends.
-fn respond(answer: Answer, place: tokio::sync::OwnedSemaphorePermit) -> Response {
+fn respond(answer: Answer, place: OwnedSemaphorePermit) -> Response {
     let mut response = match answer.body {
         AnswerBody::Whole(bytes) => ([(CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response(),
         AnswerBody::Events(events) => {

@@ -47,6 +47,7 @@ impl IntoResponse for Error {
             Error::NothingFits { context: true, .. } => (Some("messages".into()), "context_length_exceeded"),
             Error::NothingFits { .. } => (None, "no_deployment_fits"),
             Error::TooLarge { .. } => (None, "request_too_large"),
+            Error::SlowBody { .. } => (None, "request_timeout"),
             Error::Busy { .. } => (None, "rate_limit_exceeded"),
             Error::Overloaded { .. } => (None, "server_overloaded"),
             Error::Upstream { code, .. } => (None, *code),

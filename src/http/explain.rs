@@ -42,6 +42,7 @@ pub struct Page {
     responses((status = 200, description = "The decision", body = Decision), (status = "4XX", description = "The request is at fault", body = super::error::ErrorBody))
 )]
 pub async fn explain(Shared(state): Shared<State>, request: Request) -> Result<Json<Decision>> {
+    let _place = chat::take_place(&state)?;
     let (caller, request) = chat::read(&state, request).await?;
     state.router.decide(&request, &caller).await.map(Json)
 }

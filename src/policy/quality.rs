@@ -28,7 +28,9 @@ pub fn score(
         let covered = |shares: &[f64]| {
             let shares =
                 shares.iter().zip(labels).filter(|(_, label)| **label == class.name || class.covers.contains(label));
-            shares.map(|(share, _)| share).sum::<f64>().min(1.0)
+            let all = labels.iter().all(|label| *label == class.name || class.covers.contains(label));
+            // A class that covers every label answers every prompt: exactly 1, whatever the rounding of the sum.
+            if all { 1.0 } else { shares.map(|(share, _)| share).sum::<f64>().min(1.0) }
         };
         let expected = expected(&class.name);
         let mut score = ClassScore {

@@ -20,7 +20,7 @@ pub fn score(deployment: &DeploymentConfig, health: &Health, demand: &Demand<'_>
     let limit = features.max_tokens.unwrap_or(u64::MAX).min(deployment.max_output_tokens);
     let output_tokens = (demand.output_tokens.round().max(1.0) as u64).min(limit);
     let input_cost = deployment.input.times(features.tokens_in);
-    let output_cost = deployment.output.times(output_tokens);
+    let output_cost = deployment.output.times(output_tokens.saturating_mul(features.choices));
     let generation_ms = health.ms_per_token * output_tokens as f64;
     let time_cost = demand.policy.value_of_second * (health.ttft_ms + generation_ms) / 1e3;
     let failures = health.failure_share.min(0.95);
@@ -92,7 +92,8 @@ pub fn rank(scores: &mut [DeploymentScore], policy: &Policy, rest: impl Fn(&str)
         return None;
     }
     let tie = &mut scores[..tied];
-    tie.sort_by_key(|score| (score.in_flight, rest(&score.deployment)));
+    // Cached: what `rest` reads changes while other requests are chosen.
+    tie.sort_by_cached_key(|score| (score.in_flight, rest(&score.deployment)));
     let decided_by = if tie[0].in_flight < tie[1].in_flight { "least busy" } else { "least recently chosen" };
     Some(format!("{tied} deployments within {:.0} % of the best score: {decided_by}", policy.tie_share * 100.0))
 }

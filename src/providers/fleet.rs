@@ -91,7 +91,7 @@ impl Fleet {
     fn add_discovered(&mut self, provider: &str, models: &[String], config: &Config, endpoint: &Arc<OpenAi>) {
         for model in models {
             let name = format!("{provider}/{model}");
-            if config.deployments.iter().any(|deployment| deployment.name == name) {
+            if config.disabled.contains(&name) || config.deployments.iter().any(|deployment| deployment.name == name) {
                 continue;
             }
             let deployment = DeploymentConfig {

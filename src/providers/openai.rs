@@ -78,6 +78,16 @@ impl OpenAi {
             .unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "its model list did not come in time")))
     }
 
+    /// A provider that repeats our key in its error body must not hand it to the client.
+    fn without_key(&self, failure: Failure) -> Failure {
+        let Some(key) = &self.config.key else { return failure };
+        let hide = |body: Bytes| match String::from_utf8_lossy(&body) {
+            text if text.contains(key.reveal()) => Bytes::from(text.replace(key.reveal(), "[key]")),
+            _ => body.clone(),
+        };
+        Failure { body: failure.body.map(hide), ..failure }
+    }
+
     async fn post(&self, call: &Call) -> Result<Reply, Failure> {
         let body = call.request.body_for(&call.model, self.config.stream_usage);
         let sent = self
@@ -91,7 +101,7 @@ impl OpenAi {
             .map_err(|_| late(self.config.first_byte_timeout))?
             .map_err(unreachable)?;
         if !response.status().is_success() {
-            return Err(rejected(response).await);
+            return Err(self.without_key(rejected(response).await));
         }
         let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(String::from);
         let content_type =
@@ -159,7 +169,7 @@ async fn rejected(response: reqwest::Response) -> Failure {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.trim().parse().ok());
     let kind = match status {
-        401 | 403 | 404 => FailureKind::Misconfigured,
+        401..=404 => FailureKind::Misconfigured,
         408 | 504 => FailureKind::Timeout,
         429 => FailureKind::Busy,
         400..=499 => FailureKind::Refused,

@@ -9,8 +9,7 @@ use serde::Deserialize;
 /// An event larger than this is not one: memory stays bounded whatever the upstream sends.
 const MAX_EVENT_BYTES: usize = 4 << 20;
 
-/// Cuts a byte stream into complete events, each with its closing blank line. What is left when the stream ends
-/// without a blank line is given out as the last event.
+/// Cuts a byte stream into complete events, each with its closing blank line.
 pub fn events(
     bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
 ) -> BoxStream<'static, Result<Bytes, Failure>> {
@@ -27,8 +26,8 @@ pub fn events(
                 return Some((Ok(event), cutter));
             }
             if cutter.ended {
-                let rest = std::mem::take(&mut cutter.buffer).freeze();
-                return (!rest.is_empty()).then_some((Ok(rest), cutter));
+                let rest = std::mem::take(&mut cutter.buffer);
+                return last(&rest).map(|event| (Ok(event), cutter));
             }
             if cutter.buffer.len() > MAX_EVENT_BYTES {
                 cutter.ended = true;
@@ -49,6 +48,13 @@ pub fn events(
         }
     })
     .boxed()
+}
+
+/// What is left when a stream ends without a blank line: an event, if it holds data, closed so that whatever follows
+/// stands apart from it; else nothing.
+fn last(rest: &[u8]) -> Option<Bytes> {
+    let has_data = rest.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"data:"));
+    has_data.then(|| Bytes::from([rest, b"\n\n"].concat()))
 }
 
 /// Length of the first complete event, with its closing blank line.
@@ -74,6 +80,8 @@ pub struct Event {
     pub done: bool,
     /// A choice finishes in it.
     pub finished: bool,
+    /// A choice finishes in it because the answer reached its limit.
+    pub cut: bool,
     /// It carries nothing but usage.
     pub only_usage: bool,
     pub usage: Option<Usage>,
@@ -88,7 +96,7 @@ struct Chunk {
     #[serde(default)]
     choices: Option<Vec<Choice>>,
     #[serde(default)]
-    usage: Option<RawUsage>,
+    usage: Option<serde_json::Value>,
     #[serde(default)]
     error: Option<serde_json::Value>,
 }
@@ -96,32 +104,24 @@ struct Chunk {
 #[derive(Deserialize)]
 struct Choice {
     #[serde(default)]
-    finish_reason: Option<String>,
+    finish_reason: Option<serde_json::Value>,
 }
 
-#[derive(Deserialize)]
-struct RawUsage {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
+/// Usage, read leniently: providers send counts as floats too, and a count that cannot be read must not cost an answer.
+fn usage(raw: &serde_json::Value) -> Option<Usage> {
+    let count = |value: Option<&serde_json::Value>| {
+        value.and_then(serde_json::Value::as_f64).map_or(0, |count| count.max(0.0) as u64)
+    };
+    raw.is_object().then(|| Usage {
+        prompt_tokens: count(raw.get("prompt_tokens")),
+        cached_tokens: count(raw.pointer("/prompt_tokens_details/cached_tokens")),
+        completion_tokens: count(raw.get("completion_tokens")),
+    })
 }
 
-#[derive(Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-}
-
-impl From<RawUsage> for Usage {
-    fn from(raw: RawUsage) -> Self {
-        Usage {
-            prompt_tokens: raw.prompt_tokens.unwrap_or(0),
-            cached_tokens: raw.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
-            completion_tokens: raw.completion_tokens.unwrap_or(0),
-        }
+impl Choice {
+    fn is_cut(&self) -> bool {
+        self.finish_reason.as_ref().is_some_and(|reason| reason == "length")
     }
 }
 
@@ -139,23 +139,26 @@ pub fn read(event: &[u8]) -> Event {
     let Ok(chunk) = serde_json::from_str::<Chunk>(&data) else {
         return Event { has_data: true, garbage: true, ..Event::default() };
     };
+    let named_error = text.lines().any(|line| line.trim_end() == "event: error");
+    let is_chunk = chunk.choices.is_some() || chunk.usage.is_some();
     let choices = chunk.choices.unwrap_or_default();
     Event {
         has_data: true,
-        done: false,
         finished: choices.iter().any(|choice| choice.finish_reason.is_some()),
+        cut: choices.iter().any(Choice::is_cut),
         only_usage: choices.is_empty() && chunk.usage.is_some(),
-        usage: chunk.usage.map(Usage::from),
-        error: chunk.error.is_some(),
-        garbage: false,
+        usage: chunk.usage.as_ref().and_then(usage),
+        error: chunk.error.is_some() || named_error || !is_chunk,
+        ..Event::default()
     }
 }
 
-/// The usage of a whole chat completion; `None` when the bytes are no chat completion.
-pub fn read_whole(body: &[u8]) -> Option<Option<Usage>> {
+/// What a whole chat completion says, as one event; `None` when the bytes are no chat completion.
+pub fn read_whole(body: &[u8]) -> Option<Event> {
     let chunk: Chunk = serde_json::from_slice(body).ok()?;
-    chunk.choices.filter(|choices| !choices.is_empty())?;
-    Some(chunk.usage.map(Usage::from))
+    let choices = chunk.choices.filter(|choices| !choices.is_empty())?;
+    let usage = chunk.usage.as_ref().and_then(usage);
+    Some(Event { has_data: true, done: true, cut: choices.iter().any(Choice::is_cut), usage, ..Event::default() })
 }
 
 /// An event that tells the client of a broken stream, in OpenAI's error shape.
@@ -182,7 +185,7 @@ mod tests {
         /// However the network cuts the bytes, the same events come out and no byte is lost.
         #[test]
         fn any_chunking_gives_the_same_events(sizes in prop::collection::vec(1usize..9, 1..60)) {
-            let text = b": hello\n\ndata: {\"a\":1}\n\ndata: x\r\n\r\nevent: e\ndata: \xc3\xa9\n\ndata: [DONE]\n\nrest";
+            let text = b": hello\n\ndata: {\"a\":1}\n\ndata: x\r\n\r\nevent: e\ndata: \xc3\xa9\n\ndata: [DONE]\n\ndata: rest";
             let mut chunks = Vec::new();
             let mut from = 0;
             for size in sizes.iter().cycle() {
@@ -193,8 +196,26 @@ mod tests {
             }
             let found = cut(chunks);
             prop_assert_eq!(found.len(), 6);
-            prop_assert_eq!(found.concat(), text.to_vec());
+            prop_assert_eq!(found.concat(), [text.as_slice(), b"\n\n"].concat());
         }
+    }
+
+    #[test]
+    fn what_is_left_without_data_is_dropped_and_what_has_data_is_closed() {
+        assert_eq!(cut(vec![b"data: 1\n\n: keepal".to_vec()]), [b"data: 1\n\n".to_vec()]);
+        assert_eq!(cut(vec![b"data: 1\n\ndat".to_vec()]).len(), 1);
+        assert_eq!(cut(vec![b"data: [DONE]".to_vec()]), [b"data: [DONE]\n\n".to_vec()]);
+    }
+
+    #[test]
+    fn errors_are_known_by_name_key_or_shape_and_odd_counts_cost_nothing() {
+        for event in ["event: error\ndata: {\"choices\":[]}", "data: {\"error\":{}}", "data: {\"object\":\"error\"}"] {
+            assert!(read(event.as_bytes()).error, "{event}");
+        }
+        let odd = read(
+            br#"data: {"choices":[{"finish_reason":"length"}],"usage":{"prompt_tokens":5.0,"completion_tokens":null}}"#,
+        );
+        assert_eq!((odd.error, odd.cut, odd.usage.unwrap().prompt_tokens), (false, true, 5));
     }
 
     #[test]

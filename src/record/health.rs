@@ -75,6 +75,19 @@ impl Decayed {
     }
 }
 
+/// What was seen of one answer, by the attempt that gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Absent where the answer came whole: its first token is then taken to have come when it was expected.
+    pub ttft_ms: Option<f64>,
+    /// From the attempt's start to the answer's end.
+    pub total_ms: f64,
+    /// Answer tokens, where the provider counted them.
+    pub tokens: Option<u64>,
+    /// The class whose answer lengths this one belongs to; none for an answer that was cut, or whose class nobody chose.
+    pub teaches: Option<&'a str>,
+}
+
 /// Counts a request as in flight until dropped.
 pub struct InFlight(Arc<AtomicUsize>);
 
@@ -141,22 +154,23 @@ impl HealthBook {
         self.attempted(deployment, 1.0);
     }
 
-    /// Notes an answer. `ttft_ms` is absent where the answer came whole: the time to its first token is then taken
-    /// to be what is known already. `class` and `tokens` teach the length of answers.
-    pub fn answered(&self, deployment: &str, class: &str, ttft_ms: Option<f64>, total_ms: f64, tokens: Option<u64>) {
+    /// Notes an answer.
+    pub fn answered(&self, deployment: &str, seen: &Seen<'_>) {
         let known_ttft_ms = self.of(deployment).ttft_ms;
         let (now, half_life) = (self.now_s(), self.config.half_life_s);
         self.attempted(deployment, 0.0);
         let mut pages = self.pages.lock();
         let page = pages.entry(deployment.into()).or_default();
-        if let Some(ttft_ms) = ttft_ms {
+        if let Some(ttft_ms) = seen.ttft_ms {
             page.ttft_ms.add(ttft_ms, now, half_life);
         }
-        let Some(tokens) = tokens.filter(|tokens| *tokens > 0) else { return };
-        let generation_ms = (total_ms - ttft_ms.unwrap_or(known_ttft_ms)).max(0.0);
+        let Some(tokens) = seen.tokens.filter(|tokens| *tokens > 0) else { return };
+        let generation_ms = (seen.total_ms - seen.ttft_ms.unwrap_or(known_ttft_ms)).max(0.0);
         page.ms_per_token.add(generation_ms / tokens as f64, now, half_life);
         drop(pages);
-        self.lengths.lock().entry(class.into()).or_default().add(tokens as f64, now, half_life);
+        if let Some(class) = seen.teaches {
+            self.lengths.lock().entry(class.into()).or_default().add(tokens as f64, now, half_life);
+        }
     }
 
     /// Mean answer length of a class in tokens; `prior` while few answers have been seen.
@@ -182,6 +196,9 @@ impl HealthBook {
 mod tests {
     use super::*;
 
+    const SEEN: Seen<'static> =
+        Seen { ttft_ms: Some(100.0), total_ms: 600.0, tokens: Some(100), teaches: Some("code") };
+
     fn book() -> HealthBook {
         HealthBook::new(RecordConfig {
             keep: 1,
@@ -195,9 +212,9 @@ mod tests {
     fn measurements_replace_the_assumption_bit_by_bit() {
         let book = book();
         assert_eq!((book.of("a").ttft_ms, book.of("a").ms_per_token, book.of("a").measured), (800.0, 20.0, 0.0));
-        book.answered("a", "code", Some(100.0), 600.0, Some(100));
+        book.answered("a", &SEEN);
         assert!((book.of("a").ttft_ms - 450.0).abs() < 1.0);
-        (0..50).for_each(|_| book.answered("a", "code", Some(100.0), 600.0, Some(100)));
+        (0..50).for_each(|_| book.answered("a", &SEEN));
         assert!(book.of("a").ttft_ms < 120.0 && book.of("a").ms_per_token < 5.5);
         assert!(book.output_tokens("code", 500) < 140.0);
         assert_eq!(book.output_tokens("other", 500), 500.0);

@@ -5,4 +5,4 @@ mod decisions;
 mod health;
 
 pub use decisions::Decisions;
-pub use health::{Health, HealthBook, InFlight};
+pub use health::{Health, HealthBook, InFlight, Seen};

@@ -22,6 +22,7 @@ fn the_defaults_hold_ten_classes_and_a_local_deployment() {
 #[test]
 fn mistakes_name_the_file_the_key_and_what_was_expected() {
     for (text, expected) in [
+        ("[[class]]\nname = \"x\"\n[[class]]\nname = \"x\"", vec!["class `x`", "twice"]),
         ("[server]\nlisten = \"x\"\nprot = 1", vec!["waypost.toml", "line 3", "prot", "listen"]),
         ("[server\n", vec!["waypost.toml", "line 1"]),
         ("[policy]\nquality_floor = 2.0", vec!["policy.quality_floor", "at most 1"]),

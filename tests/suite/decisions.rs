@@ -5,6 +5,7 @@ use axum::Router as Routes;
 use serde_json::Value;
 use waypost::chat::ChatRequest;
 use waypost::http::app;
+use waypost::record::Seen;
 use waypost::router::Caller;
 
 fn answer() -> Script {
@@ -105,8 +106,12 @@ async fn the_flip_really_flips() {
 async fn a_dearer_second_chooses_the_faster_deployment() {
     let router =
         Bench::new("").with("slow", &["*"], (1.0, 1.0), answer()).with("fast", &["*"], (20.0, 20.0), answer()).router();
-    (0..200).for_each(|_| router.health.answered("slow", "code", Some(3_000.0), 13_000.0, Some(100)));
-    (0..200).for_each(|_| router.health.answered("fast", "code", Some(50.0), 550.0, Some(100)));
+    let seen =
+        |ttft_ms| Seen { ttft_ms: Some(ttft_ms), total_ms: ttft_ms + ttft_ms * 10.0, tokens: Some(100), teaches: None };
+    for _ in 0..200 {
+        router.health.answered("slow", &seen(3_000.0));
+        router.health.answered("fast", &seen(50.0));
+    }
     let request = ChatRequest::from_prompt(PLAIN[2].1).unwrap();
     let decide = |policy: String| {
         let (router, request) = (&router, &request);

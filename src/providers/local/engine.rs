@@ -23,6 +23,9 @@ const CONTEXT_TOKENS: usize = 2_048;
 /// Prompt tokens read in one go; between two, generation looks whether somebody still listens.
 const PREFILL_TOKENS: usize = 256;
 
+/// Below this temperature the likeliest token is taken: dividing by less overflows.
+const COLD: f64 = 1e-3;
+
 /// The mark that ends a turn.
 const END_OF_TURN: &str = "<|im_end|>";
 
@@ -75,7 +78,10 @@ impl Engine {
             manifest.file.iter().find(|file| file.name.ends_with(".gguf")).map(|file| folder.join(&file.name));
         let original =
             original.ok_or_else(|| Error::Weights(format!("models/{}.toml names no .gguf file", manifest.name)))?;
-        let path = requantised(&original).map_err(|error| broken(&original, error))?;
+        let path = requantised(&original).map_err(|error| {
+            let needs = "making its Q8_0 form (145 MB, once) needs a readable file and a cache folder with room that can be written";
+            Error::Weights(format!("{}: {error}; {needs}.", original.display()))
+        })?;
         let read = || -> candle_core::Result<(ModelWeights, Tokenizer)> {
             let mut file = BufReader::new(File::open(&path)?);
             let content = gguf_file::Content::read(&mut file)?;
@@ -112,7 +118,8 @@ impl Engine {
     /// Generates until the end, telling `listener` each piece; stops as soon as it says that nobody listens.
     pub fn generate(&self, prompt: &[u32], settings: &Settings, mut listener: impl FnMut(Piece) -> bool) {
         if let Err(error) = self.run(prompt, settings, &mut listener) {
-            listener(Piece::Failed(error.to_string()));
+            tracing::error!(%error, "the local model failed");
+            listener(Piece::Failed("see the server's log".into()));
         }
     }
 
@@ -164,7 +171,7 @@ fn step(model: &mut ModelWeights, tokens: &[u32], position: usize) -> Result<Ten
 
 fn sampler(settings: &Settings) -> LogitsProcessor {
     let sampling = match settings.temperature {
-        temperature if temperature <= 0.0 || settings.top_p <= 0.0 => Sampling::ArgMax,
+        temperature if temperature < COLD || settings.top_p <= 0.0 => Sampling::ArgMax,
         temperature if settings.top_p >= 1.0 => Sampling::All { temperature },
         temperature => Sampling::TopP { p: settings.top_p, temperature },
     };
@@ -194,7 +201,10 @@ fn requantised(original: &Path) -> candle_core::Result<PathBuf> {
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     // Written beside, then renamed: an interrupted start leaves nothing half-written, and two starts do not collide.
     let folder = original.parent().unwrap_or(Path::new("."));
-    let mut part = tempfile::NamedTempFile::new_in(folder)?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut part = builder.tempfile_in(folder)?;
     gguf_file::write(part.as_file_mut(), &metadata, &tensors)?;
     part.persist(&target).map_err(|error| error.error)?;
     Ok(target)
