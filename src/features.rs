@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 /// What a request demands of whoever answers it.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Features {
-    /// Estimated prompt tokens: bytes / 4, within 4 % over languages where characters / 4 is 65 % off (see ARCHITECTURE.md).
+    /// Estimated prompt tokens: bytes / 4, which holds for scripts of several bytes a character, where characters / 4 does not.
     pub tokens_in: u64,
     /// The caller's limit on the answer, in tokens.
     pub max_tokens: Option<u64>,

@@ -1,5 +1,5 @@
 //! Generation: a quantised Llama-family GGUF by candle. Q4_1 weights are requantised once to Q8_0, which candle
-//! multiplies two to four times faster (measured; see ARCHITECTURE.md), and kept in the cache.
+//! multiplies faster, and kept in the cache.
 
 use super::stop::StopScanner;
 use crate::error::{Error, Result};
