@@ -386,7 +386,8 @@ impl Router {
         if own.contains(default) { default.clone() } else { own.into_iter().next().unwrap_or_else(|| default.clone()) }
     }
 
-    fn class_names(&self) -> String {
+    /// The names of all classes, for messages.
+    pub fn class_names(&self) -> String {
         self.config.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }

@@ -45,9 +45,8 @@ pub async fn one(
     id: std::result::Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>> {
     let id = id.map_or_else(|_| "(not UTF-8)".into(), |Path(id)| id);
-    let classes = || state.router.config.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(", ");
     let found = all(&state).into_iter().find(|model| model.id == id);
-    found.map(Json).ok_or_else(|| Error::UnknownModel { model: id, classes: classes() })
+    found.map(Json).ok_or_else(|| Error::UnknownModel { model: id, classes: state.router.class_names() })
 }
 
 fn all(state: &State) -> Vec<Model> {
