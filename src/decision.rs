@@ -100,8 +100,8 @@ pub struct ClassScore {
     pub quality: Option<f64>,
     /// The head's estimate of the same, before joining.
     pub head: Option<f64>,
-    /// The linear estimate of the same, before joining.
-    pub linear: Option<f64>,
+    /// The kernel estimate of the same, before joining.
+    pub kernel: Option<f64>,
     /// The neighbors' estimate of the same, before joining.
     pub neighbors: Option<f64>,
     /// Dollars expected for the answer at its best deployment.

@@ -2,7 +2,7 @@
 
 use crate::classifier::RoutingModel;
 use crate::config::{Config, EmbedderConfig};
-use crate::embedder::{Embedder, Encoder, EncoderSpec, Pooling};
+use crate::embedder::{Embedder, Encoder, EncoderSpec, Pooling, Precision};
 use crate::error::{Error, Result};
 use crate::providers::Fleet;
 use crate::router::Router;
@@ -59,7 +59,7 @@ pub fn encoder(config: &EmbedderConfig, cache: &Cache) -> Result<Encoder> {
 /// Where the configured encoder's files are and how it is used, fetching the files when they are missing. Blocks.
 ///
 /// # Errors
-/// [`Error::Weights`] when they cannot be had, [`Error::Config`] for a pooling that does not exist.
+/// [`Error::Weights`] when they cannot be had, [`Error::Config`] for a pooling or a precision that does not exist.
 pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpec> {
     let manifest = Manifest::named(&config.model, config.revision.as_deref())?;
     let folder = cache.ensure(&manifest)?;
@@ -69,11 +69,17 @@ pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpe
         key: "embedder.pooling".into(),
         problem: format!("expected \"mean\" or \"cls\", got \"{pooling}\""),
     };
+    let unknown = || Error::Config {
+        file: "configuration".into(),
+        key: "embedder.precision".into(),
+        problem: format!("expected \"f32\", \"bf16\" or \"int8\", got \"{}\"", config.precision),
+    };
     Ok(EncoderSpec {
         name: manifest.name,
         folder,
         pooling: Pooling::parse(&pooling).ok_or_else(wrong)?,
         prefix: config.prefix.clone().or(manifest.prefix).unwrap_or_default(),
         max_tokens: config.max_tokens,
+        precision: Precision::parse(&config.precision).ok_or_else(unknown)?,
     })
 }

@@ -1,10 +1,12 @@
-//! Fits a head with candle-nn: hidden layer and linear estimate side by side, by AdamW with dropout on the inputs, and
-//! the principal components by subspace iteration.
+//! Fits a head: the hidden layer with candle-nn (AdamW, dropout on the inputs), the principal components by subspace
+//! iteration, the kernel estimate in their space in closed form (`kernel.rs`).
 
 use super::Lesson;
+use super::kernel::{self, Samples};
 use super::recipe::{Fitting, Recipe};
-use crate::classifier::head::{Head, Teaching};
-use crate::error::Result;
+use crate::classifier::head::{Head, Kernel, Teaching};
+use crate::classifier::structure;
+use crate::error::{Error, Result};
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, ops};
 use indicatif::ProgressBar;
@@ -18,59 +20,83 @@ const COMPONENT_ROWS: usize = 4_000;
 /// Rounds of subspace iteration; the spectrum of embeddings falls fast enough for these.
 const COMPONENT_ROUNDS: usize = 6;
 
-/// The trained tensors, as [`Head`] holds them.
+/// The trained tensors of the hidden layer, as [`Head`] holds them.
 struct Weights {
     dense: Var,
     bias: Var,
     output: Var,
     output_bias: Var,
-    linear: Var,
-    linear_bias: Var,
 }
 
-/// Inputs as the head sees them: centred, of unit deviation.
+/// Inputs as the head sees them: centred; for the hidden layer of unit deviation each, for the components each view as
+/// a whole, so that directions that hardly vary stay small.
 struct Standard {
     center: Vec<f32>,
     scale: Vec<f32>,
+    view_scale: Vec<f32>,
 }
 
 /// Fits a head on some rows of a lesson. The same rows, recipe and seed give the same head.
 ///
 /// # Errors
-/// [`crate::error::Error::Internal`] when a tensor operation fails.
+/// [`Error::Model`] when the recipe does not fit the inputs; [`Error::Internal`] when a tensor operation fails.
 pub fn fit(lesson: &Lesson<'_>, rows: &[usize], recipe: &Recipe, seed: u64, progress: &ProgressBar) -> Result<Head> {
     let fitting = recipe.fitting(lesson.teaching);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let standard = Standard::of(lesson, rows);
     let means = lesson.means(rows);
-    let components = components(lesson, rows, &standard, fitting.components, &mut random)?;
+    let rows = lesson.with_reworded(rows);
+    let standard = Standard::of(lesson, &rows, &fitting.component_views)?;
+    let components = components(lesson, &rows, &standard, fitting.components, &mut random)?;
+    let kernel = fit_kernel(lesson, &rows, &standard, &components, fitting, &means, &mut random)?;
     let weights = Weights::start(standard.center.len(), fitting, lesson.teaching, &means, &mut random)?;
-    let deep = [&weights.dense, &weights.bias, &weights.output, &weights.output_bias, &weights.linear_bias];
-    let mut deep = optimiser(deep.into_iter().cloned().collect(), fitting.weight_decay)?;
-    let mut linear = optimiser(vec![weights.linear.clone()], fitting.linear_weight_decay)?;
-    let mut order = rows.to_vec();
+    let all = [&weights.dense, &weights.bias, &weights.output, &weights.output_bias];
+    let adamw = ParamsAdamW { weight_decay: fitting.weight_decay, ..ParamsAdamW::default() };
+    let mut optimiser = AdamW::new(all.into_iter().cloned().collect(), adamw)?;
     let epochs = fitting.epochs_for(rows.len(), recipe.min_steps);
-    let steps = epochs * order.len().div_ceil(fitting.batch);
+    let (mut order, steps) = (rows.clone(), epochs * rows.len().div_ceil(fitting.batch));
     let mut step = 0;
     for _ in 0..epochs {
         order.shuffle(&mut random);
         for batch in order.chunks(fitting.batch) {
             // Cosine decay to zero: the last steps settle.
             let pace = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-            deep.set_learning_rate(fitting.learning_rate * pace);
-            linear.set_learning_rate(fitting.linear_learning_rate * pace);
-            let gradients = loss(&weights, lesson, batch, &standard, fitting, &means, &mut random)?.backward()?;
-            deep.step(&gradients)?;
-            linear.step(&gradients)?;
+            optimiser.set_learning_rate(fitting.learning_rate * pace);
+            optimiser.backward_step(&loss(&weights, lesson, batch, &standard, fitting, &means, &mut random)?)?;
             step += 1;
         }
         progress.inc(1);
     }
-    weights.into_head(lesson.teaching, standard, &components, fitting)
+    weights.into_head(lesson.teaching, standard, &components, kernel, fitting)
 }
 
-fn optimiser(variables: Vec<Var>, weight_decay: f64) -> Result<AdamW> {
-    Ok(AdamW::new(variables, ParamsAdamW { weight_decay, ..ParamsAdamW::default() })?)
+/// The kernel estimate on some rows, landmarks drawn at random among them.
+fn fit_kernel(
+    lesson: &Lesson<'_>,
+    rows: &[usize],
+    standard: &Standard,
+    components: &Tensor,
+    fitting: &Fitting,
+    means: &[f32],
+    random: &mut ChaCha8Rng,
+) -> Result<Kernel> {
+    let (inputs, width) = components.dims2()?;
+    let mut places = Vec::with_capacity(rows.len() * width);
+    for some in rows.chunks(COMPONENT_ROWS) {
+        let some = Tensor::from_vec(standard.viewed(lesson, some), (some.len(), inputs), &Device::Cpu)?;
+        let some = some.matmul(components)?;
+        let length = (some.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
+        places.extend(some.broadcast_div(&length)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    let beyond = |row: &usize| {
+        let known = lesson.known(*row).iter().zip(means);
+        known.map(|(known, mean)| if known.is_nan() { 0.0 } else { known - mean }).collect::<Vec<f32>>()
+    };
+    let deviations: Vec<f32> = rows.iter().flat_map(beyond).collect();
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.shuffle(random);
+    order.truncate(fitting.landmarks);
+    let samples = Samples { places: &places, width, deviations: &deviations, means };
+    kernel::fit(&samples, &order, fitting.sharpness, fitting.ridge)
 }
 
 impl Weights {
@@ -83,28 +109,34 @@ impl Weights {
     ) -> Result<Self> {
         let (classes, hidden) = (means.len(), fitting.hidden);
         // Outcomes start from the classes' means, labels from even odds.
-        let start = match teaching {
+        let start: Vec<f32> = match teaching {
             Teaching::Labels => vec![0.0; classes],
             Teaching::Outcomes => {
                 means.iter().map(|mean| mean.clamp(0.02, 0.98)).map(|p| (p / (1.0 - p)).ln()).collect()
             }
         };
-        let bias =
-            |values: Vec<f32>| Ok::<_, crate::error::Error>(Var::from_tensor(&Tensor::new(values, &Device::Cpu)?)?);
         let spread = if teaching == Teaching::Labels { 1.0 } else { 0.3 };
         Ok(Weights {
             dense: normal(random, (inputs, hidden), (1.0 / inputs as f32).sqrt())?,
             bias: Var::zeros(hidden, DType::F32, &Device::Cpu)?,
             output: normal(random, (hidden, classes), spread)?,
-            output_bias: bias(start.clone())?,
-            linear: Var::zeros((inputs, classes), DType::F32, &Device::Cpu)?,
-            linear_bias: bias(start)?,
+            output_bias: Var::from_tensor(&Tensor::new(start, &Device::Cpu)?)?,
         })
     }
 
-    fn into_head(self, teaching: Teaching, standard: Standard, components: &Tensor, fitting: &Fitting) -> Result<Head> {
+    fn into_head(
+        self,
+        teaching: Teaching,
+        standard: Standard,
+        components: &Tensor,
+        kernel: Kernel,
+        fitting: &Fitting,
+    ) -> Result<Head> {
         let plain = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
-        let columns = Tensor::cat(&[self.dense.as_tensor(), self.linear.as_tensor(), components], 1)?;
+        // The head scales every input for the hidden layer: what the components have otherwise goes into their weights.
+        let scales = standard.view_scale.iter().zip(&standard.scale).map(|(view, scale)| view / scale).collect();
+        let scales = Tensor::from_vec(scales, (standard.center.len(), 1), &Device::Cpu)?;
+        let columns = Tensor::cat(&[self.dense.as_tensor(), &components.broadcast_mul(&scales)?], 1)?;
         Ok(Head {
             teaching,
             center: standard.center,
@@ -113,13 +145,13 @@ impl Weights {
             bias: plain(&self.bias)?,
             output: plain(&self.output)?,
             output_bias: plain(&self.output_bias)?,
-            linear_bias: plain(&self.linear_bias)?,
+            kernel,
             components_share: fitting.components_share,
         })
     }
 }
 
-/// Mean loss of a batch under fresh dropout, of both estimates. The formulas are [`Head::forward`]'s.
+/// Mean loss of a batch under fresh dropout. The formulas are [`Head::forward`]'s.
 fn loss(
     weights: &Weights,
     lesson: &Lesson<'_>,
@@ -136,10 +168,9 @@ fn loss(
     let hidden = inputs.matmul(&weights.dense)?.broadcast_add(&weights.bias)?.relu()?;
     let norm = (hidden.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
     let deep = hidden.broadcast_div(&norm)?.matmul(&weights.output)?.broadcast_add(&weights.output_bias)?;
-    let linear = inputs.matmul(&weights.linear)?.broadcast_add(&weights.linear_bias)?;
 
     // Unknown scores take no part: their target is whatever, their weight zero.
-    let known: Vec<f32> = batch.iter().flat_map(|row| lesson.known[*row].iter().copied()).collect();
+    let known: Vec<f32> = batch.iter().flat_map(|row| lesson.known(*row).iter().copied()).collect();
     let mask: Vec<f32> = known.iter().map(|value| f32::from(u8::from(!value.is_nan()))).collect();
     let toward = |class: usize| match lesson.teaching {
         Teaching::Labels => 1.0 / means.len() as f32,
@@ -153,14 +184,11 @@ fn loss(
     let shape = (batch.len(), means.len());
     let (targets, mask) =
         (Tensor::from_vec(targets, shape, &Device::Cpu)?, Tensor::from_vec(mask, shape, &Device::Cpu)?);
-    let of = |logits: &Tensor| -> Result<Tensor> {
-        let each = match lesson.teaching {
-            Teaching::Labels => (ops::log_softmax(logits, D::Minus1)? * &targets)?.neg()?,
-            Teaching::Outcomes => (cross_entropy(logits, &targets)? * &mask)?,
-        };
-        Ok((each.sum_all()? / batch.len() as f64)?)
+    let each = match lesson.teaching {
+        Teaching::Labels => (ops::log_softmax(&deep, D::Minus1)? * &targets)?.neg()?,
+        Teaching::Outcomes => (cross_entropy(&deep, &targets)? * &mask)?,
     };
-    Ok((of(&deep)? + of(&linear)?)?)
+    Ok((each.sum_all()? / batch.len() as f64)?)
 }
 
 /// Binary cross-entropy of logits, in the form that does not overflow: `max(x, 0) - x t + ln(1 + exp(-|x|))`.
@@ -170,28 +198,51 @@ fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 }
 
 impl Standard {
-    fn of(lesson: &Lesson<'_>, rows: &[usize]) -> Self {
-        let width = lesson.inputs[rows[0]].len();
+    fn of(lesson: &Lesson<'_>, rows: &[usize], view_weights: &[f32]) -> Result<Self> {
+        let width = lesson.inputs(rows[0]).len();
+        let views = view_weights.len();
+        let view_width = width.saturating_sub(structure::WIDTH) / views.max(1);
+        if views * view_width + structure::WIDTH != width {
+            return Err(Error::Model(format!("the recipe weighs {views} views, but a prompt has {width} inputs")));
+        }
         let (mut sums, mut squares) = (vec![0.0f64; width], vec![0.0f64; width]);
         for row in rows {
-            for (at, x) in lesson.inputs[*row].iter().enumerate() {
+            for (at, x) in lesson.inputs(*row).iter().enumerate() {
                 sums[at] += f64::from(*x);
                 squares[at] += f64::from(*x) * f64::from(*x);
             }
         }
         let count = rows.len() as f64;
-        let spread = |(sum, square): (&f64, &f64)| {
-            let variance = (square / count - (sum / count).powi(2)).max(0.0);
-            ((sum / count) as f32, (1.0 / variance.sqrt().max(1e-3)) as f32)
-        };
-        let (center, scale) = sums.iter().zip(&squares).map(spread).unzip();
-        Standard { center, scale }
+        let variances: Vec<f64> =
+            sums.iter().zip(&squares).map(|(sum, square)| (square / count - (sum / count).powi(2)).max(0.0)).collect();
+        let inverse = |variance: f64| (1.0 / variance.sqrt().max(1e-3)) as f32;
+        let mut view_scale = vec![0.0; width];
+        for (view, weight) in view_weights.iter().enumerate() {
+            let place = view * view_width..(view + 1) * view_width;
+            let scale = inverse(variances[place.clone()].iter().sum::<f64>() / view_width as f64);
+            view_scale[place].fill(weight * scale);
+        }
+        Ok(Standard {
+            center: sums.iter().map(|sum| (sum / count) as f32).collect(),
+            scale: variances.into_iter().map(inverse).collect(),
+            view_scale,
+        })
     }
 
+    /// Inputs of the hidden layer.
     fn rows(&self, lesson: &Lesson<'_>, rows: &[usize]) -> Vec<f32> {
+        self.scaled(lesson, rows, &self.scale)
+    }
+
+    /// Inputs of the components.
+    fn viewed(&self, lesson: &Lesson<'_>, rows: &[usize]) -> Vec<f32> {
+        self.scaled(lesson, rows, &self.view_scale)
+    }
+
+    fn scaled(&self, lesson: &Lesson<'_>, rows: &[usize], scale: &[f32]) -> Vec<f32> {
         let mut all = Vec::with_capacity(rows.len() * self.center.len());
         for row in rows {
-            let inputs = lesson.inputs[*row].iter().zip(&self.center).zip(&self.scale);
+            let inputs = lesson.inputs(*row).iter().zip(&self.center).zip(scale);
             all.extend(inputs.map(|((x, center), scale)| (x - center) * scale));
         }
         all
@@ -209,7 +260,7 @@ fn components(
     let step = rows.len().div_ceil(COMPONENT_ROWS);
     let some: Vec<usize> = rows.iter().copied().step_by(step).collect();
     let width = standard.center.len();
-    let inputs = Tensor::from_vec(standard.rows(lesson, &some), (some.len(), width), &Device::Cpu)?;
+    let inputs = Tensor::from_vec(standard.viewed(lesson, &some), (some.len(), width), &Device::Cpu)?;
     let turned = inputs.t()?.contiguous()?;
     let mut basis = orthonormal(normal(random, (count, width), 1.0)?.to_vec2()?);
     for _ in 0..COMPONENT_ROUNDS {

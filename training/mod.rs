@@ -1,4 +1,4 @@
-//! Training a routing model: embeddings (`embeddings.rs`) → head (`fit.rs`) → estimates of prompts unseen → join and
+//! Training a routing model: embeddings (`embeddings.rs`), also of prompts reworded (`reword.rs`) → head (`fit.rs`, `kernel.rs`) → estimates of prompts unseen → join and
 //! calibration (`stack.rs`) → gate → a version, measured (`report.rs`, `measure/`) and compared with the one before it
 //! (`compare.rs`).
 //!
@@ -7,9 +7,11 @@
 pub mod compare;
 pub mod embeddings;
 pub mod fit;
+pub mod kernel;
 pub mod measure;
 pub mod recipe;
 pub mod report;
+pub mod reword;
 pub mod stack;
 pub mod versions;
 
@@ -33,14 +35,27 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Sources from which on (and as many as there are folds) estimates are also made of sources never seen.
 const SOURCES_TO_LEAVE_OUT: usize = 4;
 
+/// Raised when the same data, recipe and seed give another model than before.
+const METHOD: u32 = 2;
+
 /// The share of decisions for whose being right a confidence is looked up.
 const ASSURED: f64 = 0.95;
 
-/// What is learned from: inputs and what is known of each prompt, in terms of the classes.
+/// What is learned from: inputs and what is known of each prompt, in terms of the classes. Rows are the exemplars, and
+/// behind them those that stand there once more, reworded.
 pub struct Lesson<'a> {
     pub teaching: Teaching,
-    pub inputs: &'a [Vec<f32>],
-    pub known: Vec<Vec<f32>>,
+    inputs: &'a [Vec<f32>],
+    known: Vec<Vec<f32>>,
+    reworded: &'a [Reworded],
+}
+
+/// The head's inputs of an exemplar in other words around the same request.
+#[derive(Clone, Debug)]
+pub struct Reworded {
+    /// Position of the exemplar.
+    pub of: usize,
+    pub inputs: Vec<f32>,
 }
 
 /// What a version is trained on.
@@ -48,6 +63,7 @@ pub struct Task<'a> {
     pub name: &'a str,
     pub exemplars: &'a [Exemplar],
     pub inputs: &'a [Vec<f32>],
+    pub reworded: &'a [Reworded],
     pub recipe: &'a Recipe,
     pub seed: u64,
     pub encoder: &'a EncoderSpec,
@@ -61,6 +77,8 @@ pub struct OutOfFold {
     pub sources: Sources,
     /// Similarity of the nearest exemplar.
     pub nearest: f64,
+    /// A number for its source.
+    pub source: usize,
 }
 
 /// Trains a version. `progress` is told each epoch.
@@ -81,10 +99,14 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
     let lesson = Lesson::of(task, teaching, &classes)?;
     let all: Vec<usize> = (0..task.exemplars.len()).collect();
     let fitting = task.recipe.fitting(teaching);
-    let rounds = folds * (1 + usize::from(teaching == Teaching::Outcomes && enough_sources(task, teaching))) + 1;
-    progress.set_length((rounds * fitting.epochs_for(all.len(), task.recipe.min_steps)) as u64);
-    let crossed = Crossed::of(&lesson, task, By::Unit, None, progress)?;
-    let (near, mean) = (&crossed.near, lesson.means(&all).into_iter().map(f64::from).collect::<Vec<_>>());
+    let rounds = if enough_sources(task, teaching) { folds + fitting.familiar_folds } else { folds } + 1;
+    progress.set_length((rounds * fitting.epochs_for(lesson.rows(), task.recipe.min_steps)) as u64);
+    let crossed = Crossed::of(&lesson, task, None, None, progress)?;
+    let near = match teaching {
+        Teaching::Labels => crossed.telling(),
+        Teaching::Outcomes => &crossed.familiar,
+    };
+    let mean: Vec<f64> = lesson.means(&all).into_iter().map(f64::from).collect();
     let join = crossed.join(teaching, &mean, |_| true);
     let joined: Vec<Vec<f64>> = near.iter().map(|item| join.estimate(&item.sources, item.nearest)).collect();
     let sure: Vec<f64> =
@@ -135,33 +157,39 @@ pub enum By {
 
 /// Every row estimated by models that never saw it.
 pub struct Crossed {
-    /// By models that never saw its group. Of labels with enough sources, by models that never saw its source: prompts
-    /// to come are of none of them, so neighbors are believed less, and confidence is what it is worth outside.
-    pub near: Vec<OutOfFold>,
-    /// Of outcomes with enough sources: by models that never saw its source.
-    pub far: Vec<OutOfFold>,
+    /// By models that never saw its group.
+    pub familiar: Vec<OutOfFold>,
+    /// With enough sources: by models that never saw its source. Prompts to come are of none of them.
+    pub strange: Vec<OutOfFold>,
 }
 
 impl Crossed {
-    /// Estimates by folds. `per_label` bounds the exemplars of each label that are learned from.
+    /// Estimates by folds; where it is `measured` how rows of one fold fare, in as many folds as the recipe has for all.
+    /// `per_label` bounds the exemplars of each label that are learned from.
     ///
     /// # Errors
     /// As [`fit::fit`].
     pub fn of(
         lesson: &Lesson<'_>,
         task: &Task<'_>,
-        by: By,
+        measured: Option<By>,
         per_label: Option<usize>,
         progress: &ProgressBar,
     ) -> Result<Self> {
-        let folds = |by| Self::folds(task, lesson.teaching, by);
-        let (unit, source) = (folds(By::Unit), folds(By::Source));
-        let estimates = |folds: &[usize]| estimates(lesson, folds, task, per_label, progress);
-        Ok(match (lesson.teaching, enough_sources(task, lesson.teaching) || by == By::Source) {
-            (Teaching::Labels, true) => Crossed { near: estimates(&source)?, far: Vec::new() },
-            (Teaching::Outcomes, true) => Crossed { near: estimates(&unit)?, far: estimates(&source)? },
-            (_, false) => Crossed { near: estimates(&unit)?, far: Vec::new() },
+        let strange = enough_sources(task, lesson.teaching) || measured == Some(By::Source);
+        let estimates = |folds: Vec<usize>| estimates(lesson, &folds, task, per_label, progress);
+        let fitting = task.recipe.fitting(lesson.teaching);
+        let few = strange && measured != Some(By::Unit);
+        let familiar_folds = if few { fitting.familiar_folds } else { fitting.folds };
+        Ok(Crossed {
+            familiar: estimates(split(task.exemplars, Exemplar::unit, familiar_folds, task.seed))?,
+            strange: if strange { estimates(Self::folds(task, lesson.teaching, By::Source))? } else { Vec::new() },
         })
+    }
+
+    /// The estimates that say most of prompts to come: of sources never seen where there are any.
+    pub fn telling(&self) -> &[OutOfFold] {
+        if self.strange.is_empty() { &self.familiar } else { &self.strange }
     }
 
     /// The folds of a task.
@@ -173,14 +201,16 @@ impl Crossed {
         }
     }
 
-    /// The join fitted on some of the rows.
+    /// The join fitted on some of the rows. That of labels is fitted on both kinds of estimates together: on those of
+    /// seen sources alone neighbors look better than they will be, on the others alone worse.
     pub fn join(&self, teaching: Teaching, mean: &[f64], some: impl Fn(usize) -> bool) -> Join {
         let pick = |items: &[OutOfFold]| -> Vec<OutOfFold> {
             items.iter().enumerate().filter(|(row, _)| some(*row)).map(|(_, item)| item.clone()).collect()
         };
+        let (familiar, strange) = (pick(&self.familiar), pick(&self.strange));
         match teaching {
-            Teaching::Labels => stack::labels(&pick(&self.near), mean.len()),
-            Teaching::Outcomes => stack::outcomes(&pick(&self.near), &pick(&self.far), mean),
+            Teaching::Labels => stack::labels(&[familiar, strange].concat(), mean.len()),
+            Teaching::Outcomes => stack::outcomes(&familiar, &strange, mean),
         }
     }
 }
@@ -232,17 +262,20 @@ pub fn estimate_outside(
     progress: &ProgressBar,
 ) -> Result<Vec<OutOfFold>> {
     let head: Head = fit::fit(lesson, inside, task.recipe, task.seed, progress)?;
-    let space = inside.iter().flat_map(|row| head.forward(&lesson.inputs[*row]).place).collect();
+    let space = inside.iter().flat_map(|row| head.forward(lesson.inputs(*row)).place).collect();
     let index = Index::build(head.width(), space);
     let vote = vote(lesson, inside, task.recipe);
+    let sources: BTreeSet<&str> = task.exemplars.iter().map(|exemplar| exemplar.source.as_str()).collect();
+    let sources: Vec<&str> = sources.into_iter().collect();
     let estimate = |row: &usize| {
-        let output = head.forward(&lesson.inputs[*row]);
+        let output = head.forward(lesson.inputs(*row));
         let hits = index.search(&output.place, vote.count);
-        let neighbors = vote.estimate(&hits, |position| &lesson.known[inside[position]]);
+        let neighbors = vote.estimate(&hits, |position| lesson.known(inside[position]));
         OutOfFold {
-            known: lesson.known[*row].clone(),
-            sources: [output.deep, output.linear, neighbors],
+            known: lesson.known(*row).to_vec(),
+            sources: [output.deep, output.kernel, neighbors],
             nearest: nearest(&hits),
+            source: sources.binary_search(&task.exemplars[*row].source.as_str()).unwrap_or_default(),
         }
     };
     Ok(outside.iter().map(estimate).collect())
@@ -259,14 +292,40 @@ impl<'a> Lesson<'a> {
                 Error::Model(format!("`{}` has no score, but others have: give it one, or leave it out", exemplar.id))
             })
         };
-        Ok(Lesson { teaching, inputs: task.inputs, known: task.exemplars.iter().map(row).collect::<Result<_>>()? })
+        let known = task.exemplars.iter().map(row).collect::<Result<_>>()?;
+        Ok(Lesson { teaching, inputs: task.inputs, known, reworded: task.reworded })
+    }
+
+    /// The head's inputs of a row.
+    pub fn inputs(&self, row: usize) -> &[f32] {
+        match self.inputs.get(row) {
+            Some(inputs) => inputs,
+            None => &self.reworded[row - self.inputs.len()].inputs,
+        }
+    }
+
+    /// What is known of a row, one value a class; NaN where it is not.
+    pub fn known(&self, row: usize) -> &[f32] {
+        &self.known[if row < self.known.len() { row } else { self.reworded[row - self.known.len()].of }]
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.inputs.len() + self.reworded.len()
+    }
+
+    /// Some exemplars, and behind them the same ones reworded.
+    pub fn with_reworded(&self, rows: &[usize]) -> Vec<usize> {
+        let chosen: BTreeSet<usize> = rows.iter().copied().collect();
+        let behind = self.reworded.iter().enumerate().filter(|(_, reworded)| chosen.contains(&reworded.of));
+        rows.iter().copied().chain(behind.map(|(at, _)| self.inputs.len() + at)).collect()
     }
 
     /// Mean of each class over some rows, of what is known.
     pub fn means(&self, rows: &[usize]) -> Vec<f32> {
         let classes = self.known.first().map_or(0, Vec::len);
         let mean = |class: usize| {
-            let known = rows.iter().map(|row| self.known[*row][class]).filter(|value| !value.is_nan());
+            let known = rows.iter().map(|row| self.known(*row)[class]).filter(|value| !value.is_nan());
             let (sum, count) = known.fold((0.0f64, 0usize), |(sum, count), value| (sum + f64::from(value), count + 1));
             if count == 0 { 0.0 } else { (sum / count as f64) as f32 }
         };
@@ -348,6 +407,7 @@ fn assurance(items: &[OutOfFold], joined: &[Vec<f64>], sure: &[f64]) -> Option<A
 /// The version: a hash of everything that goes in, so that the same inputs have the same name.
 fn version(task: &Task<'_>) -> Result<String> {
     let mut hash = Sha256::new();
+    hash.update(METHOD.to_le_bytes());
     hash.update(serde_json::to_vec(task.recipe).expect("a recipe serialises"));
     hash.update(task.seed.to_le_bytes());
     hash.update(format!("{:?}|{}|{:?}", task.encoder.pooling, task.encoder.prefix, crate::embedder::VIEWS));

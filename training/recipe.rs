@@ -20,6 +20,7 @@ pub struct Recipe {
 #[serde(deny_unknown_fields)]
 pub struct Fitting {
     pub folds: usize,
+    pub familiar_folds: usize,
     pub hidden: usize,
     pub components: usize,
     pub components_share: f32,
@@ -27,8 +28,11 @@ pub struct Fitting {
     pub batch: usize,
     pub learning_rate: f64,
     pub weight_decay: f64,
-    pub linear_learning_rate: f64,
-    pub linear_weight_decay: f64,
+    pub component_views: Vec<f32>,
+    pub landmarks: usize,
+    pub sharpness: f32,
+    pub ridge: f64,
+    pub reworded: f64,
     pub dropout: f32,
     pub smoothing: f32,
     pub neighbors: usize,

@@ -24,7 +24,7 @@ pub struct Report {
     pub reliability: Vec<Bin>,
     /// Share on which the router abstains.
     pub abstained: f64,
-    /// Accuracy of the hidden layer, the linear part and the neighbors, each alone.
+    /// Accuracy of the hidden layer, the kernel and the neighbors, each alone.
     pub sources_accuracy: [f64; 3],
     /// Accuracy when only the most confident share is answered.
     pub coverage: Vec<Coverage>,

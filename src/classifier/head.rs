@@ -1,7 +1,7 @@
-//! The head: all that is learned of a prompt's inputs. A hidden layer with an output per class, a linear estimate
-//! beside it (which knows less and errs less far from what was seen), and the principal components of the inputs.
-//! Hidden layer and components together are a prompt's place in the space the index lives in: the one knows the task,
-//! the other keeps apart what the task does not ask about.
+//! The head: all that is learned of a prompt's inputs. A hidden layer with an output per class, the principal components
+//! of the inputs, and a kernel estimate in the space of these (which knows less of the task, needs few exemplars, and errs
+//! less far from what was seen). Hidden layer and components together are a prompt's place in the space the index lives
+//! in: the one knows the task, the other keeps apart what the task does not ask about.
 
 use crate::error::{Error, Result};
 use half::f16;
@@ -27,19 +27,31 @@ pub struct Head {
     /// Mean and inverse deviation of each input.
     pub center: Vec<f32>,
     pub scale: Vec<f32>,
-    /// Shape: inputs, width + classes + components. The columns of the hidden layer, of the linear estimate, and of
-    /// the principal components stand side by side, so that one pass over the inputs serves all three.
+    /// Shape: inputs, hidden + components. The columns of the hidden layer and of the principal components stand side
+    /// by side, so that one pass over the inputs serves both.
     pub weights: Vec<f32>,
-    /// Shape: width.
+    /// Shape: hidden.
     pub bias: Vec<f32>,
-    /// Shape: width, classes.
+    /// Shape: hidden, classes.
     pub output: Vec<f32>,
     /// Shape: classes.
     pub output_bias: Vec<f32>,
-    /// Shape: classes.
-    pub linear_bias: Vec<f32>,
+    pub kernel: Kernel,
     /// Share of the components in a similarity of two places; the hidden layer has the rest.
     pub components_share: f32,
+}
+
+/// The kernel estimate: a class's mean plus a weighted sum of how near the landmarks are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// Shape: landmarks, components; of unit length.
+    pub landmarks: Vec<f32>,
+    /// Shape: landmarks, classes.
+    pub duals: Vec<f32>,
+    /// Shape: classes.
+    pub means: Vec<f32>,
+    /// A landmark weighs `exp(sharpness x (cosine - 1))`.
+    pub sharpness: f32,
 }
 
 /// What the head makes of a prompt.
@@ -49,8 +61,27 @@ pub struct HeadOutput {
     pub place: Vec<f32>,
     /// The hidden layer's estimate, one a class.
     pub deep: Vec<f64>,
-    /// The linear estimate, one a class.
-    pub linear: Vec<f64>,
+    /// The kernel estimate, one a class.
+    pub kernel: Vec<f64>,
+}
+
+/// What a kernel estimate of labels is multiplied by to become a logit. It lies near 0 and 1, as labels do; what it is
+/// worth beside other estimates is the join's to say.
+const LABEL_LOGIT: f64 = 10.0;
+
+impl Kernel {
+    /// The estimate at a place among the components, of unit length.
+    pub fn estimate(&self, components: &[f32]) -> Vec<f64> {
+        let mut sums: Vec<f64> = self.means.iter().map(|mean| f64::from(*mean)).collect();
+        for (landmark, duals) in
+            self.landmarks.chunks_exact(components.len()).zip(self.duals.chunks_exact(self.means.len()))
+        {
+            let cosine: f32 = landmark.iter().zip(components).map(|(a, b)| a * b).sum();
+            let near = ((cosine - 1.0) * self.sharpness).exp();
+            sums.iter_mut().zip(duals).for_each(|(sum, dual)| *sum += f64::from(near * dual));
+        }
+        sums
+    }
 }
 
 impl Head {
@@ -66,43 +97,41 @@ impl Head {
 
     /// Width of the learned space: hidden layer and components.
     pub fn width(&self) -> usize {
-        self.columns() - self.classes()
-    }
-
-    fn columns(&self) -> usize {
         self.weights.len() / self.center.len()
     }
 
     /// Runs one prompt through. The same formulas are trained in `training/fit.rs`.
     pub fn forward(&self, inputs: &[f32]) -> HeadOutput {
         let (hidden, classes) = (self.hidden(), self.classes());
-        let mut sums =
-            [self.bias.as_slice(), &self.linear_bias, &vec![0.0; self.columns() - hidden - classes]].concat();
+        let mut sums = [self.bias.as_slice(), &vec![0.0; self.width() - hidden]].concat();
         for ((x, row), (center, scale)) in
-            inputs.iter().zip(self.weights.chunks_exact(self.columns())).zip(self.center.iter().zip(&self.scale))
+            inputs.iter().zip(self.weights.chunks_exact(self.width())).zip(self.center.iter().zip(&self.scale))
         {
             add_scaled(&mut sums, row, (x - center) * scale);
         }
-        let mut components = sums.split_off(hidden + classes);
-        let linear = sums.split_off(hidden);
+        let mut components = sums.split_off(hidden);
         sums.iter_mut().for_each(|x| *x = x.max(0.0));
         to_length(&mut sums, 1.0);
         let mut logits = self.output_bias.clone();
         for (x, row) in sums.iter().zip(self.output.chunks_exact(classes)) {
             add_scaled(&mut logits, row, *x);
         }
+        to_length(&mut components, 1.0);
+        let kernel = self.kernel.estimate(&components);
         to_length(&mut sums, (1.0 - self.components_share).sqrt());
         to_length(&mut components, self.components_share.sqrt());
         sums.extend(components);
-        HeadOutput { place: sums, deep: self.link(&logits), linear: self.link(&linear) }
-    }
-
-    fn link(&self, logits: &[f32]) -> Vec<f64> {
-        let logits: Vec<f64> = logits.iter().map(|x| f64::from(*x)).collect();
-        match self.teaching {
-            Teaching::Labels => softmax(&logits),
-            Teaching::Outcomes => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
-        }
+        let logits: Vec<f64> = logits.into_iter().map(f64::from).collect();
+        let (deep, kernel) = match self.teaching {
+            Teaching::Labels => {
+                (softmax(&logits), softmax(&kernel.iter().map(|x| LABEL_LOGIT * x).collect::<Vec<_>>()))
+            }
+            Teaching::Outcomes => (
+                logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
+                kernel.into_iter().map(|x| x.clamp(0.0, 1.0)).collect(),
+            ),
+        };
+        HeadOutput { place: sums, deep, kernel }
     }
 
     /// The head as it reads back from its file.
@@ -114,19 +143,24 @@ impl Head {
 
     /// The head as a safetensors file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (inputs, classes) = (self.center.len(), self.classes());
-        let share = [self.components_share];
-        let parts: [(&str, Vec<usize>, &[f32]); 8] = [
+        let (inputs, classes, kernel) = (self.center.len(), self.classes(), &self.kernel);
+        let landmarks = kernel.duals.len() / classes;
+        let (share, sharpness) = ([self.components_share], [kernel.sharpness]);
+        let parts: [(&str, Vec<usize>, &[f32]); 10] = [
             ("center", vec![inputs], &self.center),
             ("scale", vec![inputs], &self.scale),
-            ("weights", vec![inputs, self.columns()], &self.weights),
+            ("weights", vec![inputs, self.width()], &self.weights),
             ("bias", vec![self.hidden()], &self.bias),
             ("output", vec![self.hidden(), classes], &self.output),
             ("output_bias", vec![classes], &self.output_bias),
-            ("linear_bias", vec![classes], &self.linear_bias),
             ("components_share", vec![1], &share),
+            ("landmarks", vec![landmarks, self.width() - self.hidden()], &kernel.landmarks),
+            ("kernel_means", vec![classes], &kernel.means),
+            ("kernel_sharpness", vec![1], &sharpness),
         ];
-        tensors_to_bytes(parts.into_iter())
+        // Duals are large and of both signs: only in full do their sums come out right.
+        let duals = ("duals", vec![landmarks, classes], kernel.duals.as_slice());
+        tensors_to_bytes(parts.into_iter(), [duals].into_iter())
     }
 
     /// Reads a head.
@@ -140,6 +174,7 @@ impl Head {
                 .remove(name)
                 .ok_or_else(|| Error::Model(format!("head.safetensors: the tensor `{name}` is missing")))
         };
+        let first = |values: Vec<f32>| values.first().copied().unwrap_or(0.0);
         let head = Head {
             teaching,
             center: take("center")?,
@@ -148,8 +183,13 @@ impl Head {
             bias: take("bias")?,
             output: take("output")?,
             output_bias: take("output_bias")?,
-            linear_bias: take("linear_bias")?,
-            components_share: take("components_share")?.first().copied().unwrap_or(0.0),
+            components_share: first(take("components_share")?),
+            kernel: Kernel {
+                landmarks: take("landmarks")?,
+                duals: take("duals")?,
+                means: take("kernel_means")?,
+                sharpness: first(take("kernel_sharpness")?),
+            },
         };
         let (inputs, hidden, classes) = (head.center.len(), head.bias.len(), head.output_bias.len());
         let fits = inputs > 0
@@ -157,10 +197,12 @@ impl Head {
             && classes > 0
             && head.scale.len() == inputs
             && head.weights.len().is_multiple_of(inputs)
-            && head.columns() >= hidden + classes
-            && head.linear_bias.len() == classes
+            && head.width() > hidden
             && (0.0..=1.0).contains(&head.components_share)
-            && head.output.len() == hidden * classes;
+            && head.output.len() == hidden * classes
+            && head.kernel.means.len() == classes
+            && head.kernel.duals.len().is_multiple_of(classes)
+            && head.kernel.landmarks.len() == head.kernel.duals.len() / classes * (head.width() - hidden);
         fits.then_some(head)
             .ok_or_else(|| Error::Model("head.safetensors: the tensors' shapes do not fit one another".into()))
     }
@@ -180,13 +222,21 @@ pub fn softmax(logits: &[f64]) -> Vec<f64> {
     exps.into_iter().map(|x| x / sum).collect()
 }
 
-/// Named tensors as a safetensors file, in 16-bit floats: half the size, and no decision is known to hang on the rest.
-pub fn tensors_to_bytes<'a>(parts: impl Iterator<Item = (&'a str, Vec<usize>, &'a [f32])>) -> Vec<u8> {
+/// Named tensors as a safetensors file: most in 16-bit floats (half the size, and no decision is known to hang on the
+/// rest), some in full.
+pub fn tensors_to_bytes<'a>(
+    parts: impl Iterator<Item = (&'a str, Vec<usize>, &'a [f32])>,
+    full: impl Iterator<Item = (&'a str, Vec<usize>, &'a [f32])>,
+) -> Vec<u8> {
     let half = |x: &f32| f16::from_f32(*x).to_le_bytes();
-    let bytes: Vec<_> =
-        parts.map(|(name, shape, data)| (name, shape, data.iter().flat_map(half).collect::<Vec<u8>>())).collect();
-    let views = bytes.iter().map(|(name, shape, data)| {
-        (*name, TensorView::new(Dtype::F16, shape.clone(), data).expect("shape and data agree"))
+    let half =
+        parts.map(|(name, shape, data)| (name, Dtype::F16, shape, data.iter().flat_map(half).collect::<Vec<u8>>()));
+    let full = full.map(|(name, shape, data)| {
+        (name, Dtype::F32, shape, data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+    });
+    let bytes: Vec<_> = half.chain(full).collect();
+    let views = bytes.iter().map(|(name, kind, shape, data)| {
+        (*name, TensorView::new(*kind, shape.clone(), data).expect("shape and data agree"))
     });
     safetensors::serialize(views, None).expect("tensors serialise")
 }
@@ -200,12 +250,14 @@ pub fn tensors_from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>> {
         SafeTensors::deserialize(bytes).map_err(|error| Error::Model(format!("not a safetensors file: {error}")))?;
     file.tensors()
         .into_iter()
-        .map(|(name, view)| match view.dtype() {
-            Dtype::F16 => {
-                let values = view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32());
-                Ok((name, values.collect()))
-            }
-            other => Err(Error::Model(format!("tensor `{name}`: expected F16, got {other:?}"))),
+        .map(|(name, view)| {
+            let bytes = view.data();
+            let values = match view.dtype() {
+                Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+                Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                other => return Err(Error::Model(format!("tensor `{name}`: expected F16 or F32, got {other:?}"))),
+            };
+            Ok((name, values))
         })
         .collect()
 }

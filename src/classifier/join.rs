@@ -1,4 +1,4 @@
-//! Joins three estimates of a prompt (hidden layer, linear, neighbors) into one that is calibrated.
+//! Joins three estimates of a prompt (hidden layer, kernel, neighbors) into one that is calibrated.
 
 use super::head::softmax;
 use super::index::Hit;
@@ -10,7 +10,7 @@ const FLOOR: f64 = 1e-4;
 /// Number of estimates joined.
 pub const SOURCES: usize = 3;
 
-/// Estimates of one prompt by the hidden layer, the linear part and the neighbors, one value a class each.
+/// Estimates of one prompt by the hidden layer, the kernel and the neighbors, one value a class each.
 pub type Sources = [Vec<f64>; SOURCES];
 
 /// How the neighbors vote.

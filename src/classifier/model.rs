@@ -74,7 +74,7 @@ pub struct RoutingModel {
 /// What a routing model makes of a prompt. Probabilities stand in the order of `manifest.classes`.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// By the hidden layer, the linear part, and the neighbors.
+    /// By the hidden layer, the kernel, and the neighbors.
     pub sources: Sources,
     /// Joined and calibrated.
     pub joined: Vec<f64>,
@@ -301,7 +301,7 @@ impl RoutingModel {
         let output = self.head.forward(inputs);
         let hits = self.index.search(&output.place, self.manifest.vote.count);
         let neighbors = self.manifest.vote.estimate(&hits, |position| self.known(position));
-        let sources = [output.deep, output.linear, neighbors];
+        let sources = [output.deep, output.kernel, neighbors];
         let join = &self.manifest.join;
         let joined = join.estimate(&sources, nearest(&hits));
         let confidence = confidence(join, &joined, nearest(&hits));
@@ -327,7 +327,7 @@ impl Parts {
             ("manifest.json", manifest.into_bytes()),
             ("head.safetensors", self.head.to_bytes()),
             ("exemplars.jsonl", exemplars.into_bytes()),
-            ("space.safetensors", tensors_to_bytes(tensors.into_iter())),
+            ("space.safetensors", tensors_to_bytes(tensors.into_iter(), std::iter::empty())),
         ]
     }
 }

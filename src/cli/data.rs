@@ -5,11 +5,12 @@ use crate::chat::ChatRequest;
 use crate::classifier::Exemplar;
 use crate::classifier::exemplar;
 use crate::config::ClassConfig;
-use crate::embedder::{Encoder, EncoderSpec, VIEWS, window};
+use crate::embedder::{Encoder, EncoderSpec, Precision, VIEWS, window};
 use crate::error::{Error, Result};
 use crate::training::embeddings::EmbeddingCache;
 use crate::training::recipe::Recipe;
-use crate::training::{Task, progress_bar};
+use crate::training::reword::reworded;
+use crate::training::{Reworded, Task, classes, progress_bar};
 use crate::weights::Cache;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ impl Reader {
     /// The encoder of some settings.
     pub fn open(settings: &crate::config::EmbedderConfig, global: &Global) -> Result<Self> {
         let cache = global.cache()?;
-        let spec = crate::start::encoder_spec(settings, &cache)?;
+        // Learned and measured exactly, whatever precision serves.
+        let spec = EncoderSpec { precision: Precision::F32, ..crate::start::encoder_spec(settings, &cache)? };
         Ok(Reader { encoder: Encoder::load(spec.clone())?, spec, window_chars: settings.window_chars, cache })
     }
 
@@ -48,12 +50,29 @@ impl Reader {
         Ok(Data { exemplars, inputs })
     }
 
+    /// A share of exemplars, embedded once more in other words around the request: see `training/reword.rs`.
+    pub fn reword(&self, exemplars: &[Exemplar], recipe: &Recipe, seed: u64) -> Result<Vec<Reworded>> {
+        let (teaching, _) = classes(exemplars);
+        let texts = reworded(exemplars, recipe.fitting(teaching).reworded, seed);
+        let prompts: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
+        let inputs = self.inputs(&prompts)?;
+        Ok(texts.iter().zip(inputs).map(|((of, _), inputs)| Reworded { of: *of, inputs }).collect())
+    }
+
     /// What a version is trained on, with this encoder.
-    pub fn task<'a>(&'a self, name: &'a str, data: &'a Data, recipe: &'a Recipe, seed: u64) -> Task<'a> {
+    pub fn task<'a>(
+        &'a self,
+        name: &'a str,
+        data: &'a Data,
+        reworded: &'a [Reworded],
+        recipe: &'a Recipe,
+        seed: u64,
+    ) -> Task<'a> {
         Task {
             name,
             exemplars: &data.exemplars,
             inputs: &data.inputs,
+            reworded,
             recipe,
             seed,
             encoder: &self.spec,

@@ -100,7 +100,8 @@ impl Train {
             reader.embed(rows.into_iter().filter(|exemplar| exemplar.class != OUT_OF_SCOPE).collect())
         };
         let data = gather(&self.labels, &self.outcomes, &self.split)?;
-        let task = reader.task(&self.name, &data, &recipe, self.seed);
+        let reworded = reader.reword(&data.exemplars, &recipe, self.seed)?;
+        let task = reader.task(&self.name, &data, &reworded, &recipe, self.seed);
         if self.leave_one_source_out {
             return leave_one_source_out(&task, self.json);
         }
@@ -142,14 +143,24 @@ impl Train {
         if self.check {
             return equal(&versions.path(&version), &files);
         }
+        // Before anything is compared: what took long to learn is not lost to a current version that cannot be read.
+        let folder = versions.write(&version, &files)?;
         let comparison = match versions.current() {
-            Some(current) if current != version => {
-                let current = RoutingModel::load(&versions.path(&current))?;
-                judge(&current, &model, &out_of_fold, heldout, reader, self.seed)?
-            }
+            Some(current) if current != version => match RoutingModel::load(&versions.path(&current)) {
+                Ok(current) => judge(&current, &model, &out_of_fold, heldout, reader, self.seed)?,
+                Err(error) if self.force => {
+                    eprintln!("not compared: the current version cannot be read ({error})");
+                    None
+                }
+                Err(error) => {
+                    return Err(Error::Model(format!(
+                        "not compared: the current version cannot be read ({error}). The new one is kept in {}; --force publishes it all the same",
+                        folder.display()
+                    )));
+                }
+            },
             _ => None,
         };
-        let folder = versions.write(&version, &files)?;
         let worse = comparison.as_ref().is_some_and(|comparison| comparison.worse);
         let published = versions.current().is_none() || (self.publish && (!worse || self.force));
         if published {

@@ -50,6 +50,7 @@ table!(RawEmbedder {
     revision: String,
     window_chars: usize,
     max_tokens: usize,
+    precision: String,
     threads: usize,
     queue: usize,
     deadline_ms: u64,

@@ -1,14 +1,17 @@
-//! A BERT-family encoder: tokenizers, the forward pass in `bert.rs`, pooling into the views of `views.rs`.
+//! A BERT-family encoder: tokenizers, the forward pass (`kernels/`, or `bert.rs` on candle's own operations where the
+//! kernels do not support a model's shape), pooling into the views of `views.rs`.
 
 use super::bert::Bert;
-use super::views::{Depth, Part, VIEWS};
+use super::kernels::{Activation, Architecture, Level, LoadError, Model, Precision, Scratch};
+use super::views::{Part, VIEWS};
 use super::{Embedding, Views, sentences};
 use crate::error::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_transformers::models::bert::Config;
+use candle_transformers::models::bert::{Config, HiddenAct};
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
+use std::cell::RefCell;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokenizers::{Encoding, Tokenizer};
@@ -46,13 +49,26 @@ pub struct EncoderSpec {
     pub prefix: String,
     /// At most so many tokens enter the encoder.
     pub max_tokens: usize,
+    /// Of the weights in the fast kernels.
+    pub precision: Precision,
 }
 
 /// A loaded encoder. One forward pass at a time a thread; share it behind an `Arc`.
 pub struct Encoder {
     spec: EncoderSpec,
     tokenizer: Tokenizer,
-    model: Bert,
+    engine: Engine,
+}
+
+/// What runs the forward pass.
+enum Engine {
+    Kernels(Box<Model>),
+    Candle(Bert),
+}
+
+thread_local! {
+    /// Buffers of the forward pass: each encoder thread keeps its own.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// How long the two halves of an embedding took.
@@ -81,11 +97,10 @@ impl Encoder {
         tokenizer.with_truncation(None).map_err(|error| broken("tokenizer.json", &error))?;
         let weights = std::fs::read(spec.folder.join("model.safetensors"))
             .map_err(|error| broken("model.safetensors", &error))?;
-        let model = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
-            .and_then(|weights| Bert::load(weights, &config))
-            .map_err(|error| broken("model.safetensors", &error))?;
+        let engine =
+            Engine::load(weights, &config, spec.precision).map_err(|problem| broken("model.safetensors", &problem))?;
         let max_tokens = spec.max_tokens.clamp(8, config.max_position_embeddings);
-        Ok(Encoder { spec: EncoderSpec { max_tokens, ..spec }, tokenizer, model })
+        Ok(Encoder { spec: EncoderSpec { max_tokens, ..spec }, tokenizer, engine })
     }
 
     /// What it is and how it is used, as recorded in routing models.
@@ -114,23 +129,98 @@ impl Encoder {
     /// back to the whole.
     fn views(&self, encoding: &Encoding, kept: &[usize], text: &str) -> Result<Views> {
         let ids: Vec<u32> = kept.iter().map(|at| encoding.get_ids()[*at]).collect();
-        let states = self.model.forward(&Tensor::new(ids, &Device::Cpu)?, self.model.depth())?;
         let (first, last) = sentences::ends(text);
         let inside = |range: &Range<usize>, position: usize| {
             let (start, end) = encoding.get_offsets()[kept[position]];
             end > start && start >= range.start && end <= range.end
         };
-        let view = |(depth, part): &(Depth, Part)| -> Result<Embedding> {
-            let state: Vec<Vec<f32>> = states[depth.layer(self.model.depth())].to_vec2()?;
-            let pooled = match part {
-                Part::Whole if *depth == Depth::LAST && self.spec.pooling == Pooling::Cls => state.first().cloned(),
-                Part::Whole => None,
-                Part::First => mean(&state, |position| inside(&first, position)),
-                Part::Last => mean(&state, |position| inside(&last, position)),
-            };
-            Embedding::new(pooled.or_else(|| mean(&state, |_| true)).unwrap_or_default())
+        let mut views: Vec<Option<Embedding>> = vec![None; VIEWS.len()];
+        let depth = self.engine.depth();
+        self.engine.forward(&ids, &mut |layer, state| {
+            let width = state.len() / ids.len();
+            for (view, (_, part)) in views.iter_mut().zip(&VIEWS).filter(|(_, (at, _))| at.layer(depth) == layer) {
+                let pooled = match part {
+                    Part::Whole if layer == depth && self.spec.pooling == Pooling::Cls => Some(state[..width].to_vec()),
+                    Part::Whole => None,
+                    Part::First => mean(state, width, |position| inside(&first, position)),
+                    Part::Last => mean(state, width, |position| inside(&last, position)),
+                };
+                let pooled = pooled.or_else(|| mean(state, width, |_| true)).unwrap_or_default();
+                *view = Some(Embedding::new(pooled)?);
+            }
+            Ok(())
+        })?;
+        let views: Option<Vec<Embedding>> = views.into_iter().collect();
+        views.map(Views::new).ok_or_else(|| Error::Internal("the encoder did not run through all layers".into()))
+    }
+}
+
+impl Engine {
+    /// The kernels where they support the model, candle's operations otherwise; or what is wrong with the weights.
+    fn load(weights: Vec<u8>, config: &Config, precision: Precision) -> std::result::Result<Self, String> {
+        let architecture = Architecture {
+            width: config.hidden_size,
+            heads: config.num_attention_heads,
+            inner: config.intermediate_size,
+            layers: config.num_hidden_layers,
+            epsilon: config.layer_norm_eps as f32,
+            activation: match config.hidden_act {
+                HiddenAct::Gelu => Activation::Gelu,
+                HiddenAct::GeluApproximate => Activation::GeluTanh,
+                HiddenAct::Relu => Activation::Relu,
+            },
         };
-        Ok(Views::new(VIEWS.iter().map(view).collect::<Result<_>>()?))
+        let tensors =
+            candle_core::safetensors::load_buffer(&weights, &Device::Cpu).map_err(|error| error.to_string())?;
+        let tensor = |name: &str| {
+            let tensor = tensors.get(name)?.to_dtype(DType::F32).ok()?;
+            Some((tensor.dims().to_vec(), tensor.flatten_all().ok()?.to_vec1().ok()?))
+        };
+        // What is exact is so to the bit on every x86 machine: training there gives the same bytes.
+        let level = if precision == Precision::F32 { Level::detect().min(Level::Avx2) } else { Level::detect() };
+        match Model::load(level, precision, architecture, tensor) {
+            Ok(model) => Ok(Engine::Kernels(Box::new(model))),
+            Err(LoadError::Unsupported(what)) => {
+                tracing::info!(what, "the fast kernels do not support this encoder: candle runs it");
+                VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
+                    .and_then(|weights| Bert::load(weights, config))
+                    .map(Engine::Candle)
+                    .map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Number of layers after the embedding.
+    fn depth(&self) -> usize {
+        match self {
+            Engine::Kernels(model) => model.architecture().layers,
+            Engine::Candle(model) => model.depth(),
+        }
+    }
+
+    /// Shows `visit` the states `[tokens, width]` after the embedding (0) and after every layer.
+    fn forward(&self, ids: &[u32], visit: &mut dyn FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+        match self {
+            Engine::Kernels(model) => {
+                let mut seen = Ok(());
+                let run = |scratch: &RefCell<Scratch>| {
+                    model.forward(ids, &mut scratch.borrow_mut(), model.architecture().layers, |layer, state| {
+                        seen = visit(layer, state);
+                        if seen.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    })
+                };
+                SCRATCH.with(run).map_err(|error| Error::Internal(format!("encoding failed: {error}")))?;
+                seen
+            }
+            Engine::Candle(model) => {
+                let states = model.forward(&Tensor::new(ids, &Device::Cpu)?, model.depth())?;
+                for (layer, state) in states.iter().enumerate() {
+                    visit(layer, &state.flatten_all()?.to_vec1::<f32>()?)?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -143,12 +233,13 @@ fn kept(length: usize, limit: usize) -> Vec<usize> {
     (0..head).chain(length - (limit - head)..length).collect()
 }
 
-fn mean(vectors: &[Vec<f32>], include: impl Fn(usize) -> bool) -> Option<Vec<f32>> {
+/// The mean of some of the rows of `state`; `None` when there is none.
+fn mean(state: &[f32], width: usize, include: impl Fn(usize) -> bool) -> Option<Vec<f32>> {
     let mut sum: Option<Vec<f32>> = None;
-    for (_, vector) in vectors.iter().enumerate().filter(|(position, _)| include(*position)) {
+    for (_, row) in state.chunks_exact(width).enumerate().filter(|(position, _)| include(*position)) {
         match &mut sum {
-            None => sum = Some(vector.clone()),
-            Some(sum) => sum.iter_mut().zip(vector).for_each(|(total, x)| *total += x),
+            None => sum = Some(row.to_vec()),
+            Some(sum) => sum.iter_mut().zip(row).for_each(|(total, x)| *total += x),
         }
     }
     sum

@@ -47,7 +47,7 @@ pub fn score(
             class: class.name.clone(),
             quality,
             head: of(class, &estimate.sources[0]),
-            linear: of(class, &estimate.sources[1]),
+            kernel: of(class, &estimate.sources[1]),
             neighbors: of(class, &estimate.sources[2]),
             expected_cost: expected.as_ref().ok().map(|expected| expected.cost),
             expected_latency_ms: expected.as_ref().ok().map(|expected| expected.latency_ms),

@@ -11,7 +11,7 @@ from waypost import command
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECIPE = (ROOT / "training/recipe.toml").read_text().replace("min_steps = 1_000 ", "min_steps = 150 ").replace("folds = 8 ", "folds = 3 ").replace("folds = 5\n", "folds = 3\n")
+RECIPE = (ROOT / "training/recipe.toml").read_text().replace("min_steps = 1_000 ", "min_steps = 150 ").replace("folds = 6 ", "folds = 3 ").replace("folds = 5\n", "folds = 3\n")
 CLASSES = ["code", "tools", "translation", "creative"]
 
 
@@ -78,6 +78,18 @@ def test_poisoned_labels_are_refused_with_the_classes_that_suffer_and_force_and_
     assert (work / "mine/current").read_text() == before and strip(decided()) == first
     listed = json.loads(run("models", "versions", "mine", "--out", work, "--json").stdout)
     assert len(listed) == 2 and [one["current"] for one in listed] == [True, False]
+
+
+def test_a_current_version_that_cannot_be_read_loses_no_training(work, tmp_path):
+    order = ["train", "--labels", work / "labels.jsonl", "--name", "mine", "--out", tmp_path, "--recipe", work / "recipe.toml"]
+    run(*order)
+    first = (tmp_path / "mine/current").read_text().split()[0]
+    (tmp_path / "mine" / first / "head.safetensors").write_bytes(b"damaged")
+    again = run(*order, "--seed", 2, "--publish", ok=False).stderr
+    assert "cannot be read" in again and "--force" in again
+    assert (tmp_path / "mine/current").read_text().split()[0] == first and len(list((tmp_path / "mine").glob("*/manifest.json"))) == 2
+    run(*order, "--seed", 2, "--publish", "--force")
+    assert (tmp_path / "mine/current").read_text().split()[0] != first
 
 
 def test_outcomes_are_learned_measured_beside_baselines_and_drawn(work):

@@ -89,3 +89,25 @@ fn an_empty_text_and_odd_scripts_are_embedded() {
         assert_eq!(encoder.embed(text).unwrap().0.whole().as_slice().len(), 384, "{text:?}");
     }
 }
+
+#[test]
+fn coarser_weights_stay_near_the_exact_ones() {
+    use waypost::embedder::Precision;
+    let encoder = |precision| Encoder::load(waypost::embedder::EncoderSpec { precision, ..ENCODER.clone() }).unwrap();
+    let exact = encoder(Precision::F32);
+    for (precision, least) in [(Precision::Bf16, 0.9999), (Precision::Int8, 0.997)] {
+        let coarse = encoder(precision);
+        for text in [
+            "hello",
+            "Write a function in Rust that merges two sorted lists.",
+            "日本語のテキスト。",
+            &"so ".repeat(300),
+        ] {
+            let (exact, coarse) = (exact.embed(text).unwrap().0, coarse.embed(text).unwrap().0);
+            for (exact, coarse) in exact.all().iter().zip(coarse.all()) {
+                let cosine = exact.similarity(coarse.as_slice());
+                assert!(cosine > least, "{precision:?}, {text:.20}: {cosine}");
+            }
+        }
+    }
+}

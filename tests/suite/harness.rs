@@ -27,6 +27,7 @@ pub static ENCODER: LazyLock<EncoderSpec> = LazyLock::new(|| {
         pooling: Pooling::Mean,
         prefix: String::new(),
         max_tokens: default_config().embedder.max_tokens,
+        precision: waypost::embedder::Precision::F32,
     }
 });
 

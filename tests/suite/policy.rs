@@ -17,7 +17,7 @@ fn scores(terms: &[(f64, f64, f64)], policy: &Policy) -> Vec<ClassScore> {
             class: format!("class-{index}"),
             quality: Some(*quality),
             head: None,
-            linear: None,
+            kernel: None,
             neighbors: None,
             expected_cost: Some(Money::from_dollars(*cost)),
             expected_latency_ms: Some(*latency),

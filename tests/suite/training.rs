@@ -11,7 +11,8 @@ use waypost::training::{Task, report, train};
 
 fn recipe() -> Recipe {
     let shipped = Recipe::shipped();
-    let small = |fitting: Fitting| Fitting { folds: 3, hidden: 16, components: 8, epochs: 3, ..fitting };
+    let small =
+        |fitting: Fitting| Fitting { folds: 3, familiar_folds: 2, hidden: 16, components: 8, epochs: 3, ..fitting };
     Recipe { min_steps: 30, labels: small(shipped.labels), outcomes: small(shipped.outcomes), ..shipped }
 }
 
@@ -25,8 +26,16 @@ fn data() -> (Vec<Exemplar>, Vec<Vec<f32>>) {
 }
 
 fn trained(exemplars: &[Exemplar], inputs: &[Vec<f32>], seed: u64) -> Parts {
-    let task =
-        Task { name: "test", exemplars, inputs, recipe: &recipe(), seed, encoder: &ENCODER, window_chars: 2_048 };
+    let task = Task {
+        name: "test",
+        exemplars,
+        inputs,
+        reworded: &[],
+        recipe: &recipe(),
+        seed,
+        encoder: &ENCODER,
+        window_chars: 2_048,
+    };
     train(&task, &ProgressBar::hidden()).unwrap()
 }
 

@@ -76,6 +76,9 @@ const TEMPLATES: [&str; 12] = [
     "Let me start with this one: {}",
 ];
 
+/// Every phrase that is put around a prompt here: what must not be learned from.
+pub const PHRASES: [&[&str]; 3] = [&PREFIXES, &SUFFIXES, &TEMPLATES];
+
 const KEYBOARD: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
 
 /// The random numbers of one prompt under one perturbation: the same for the same seed, whatever else was perturbed.

@@ -52,8 +52,8 @@ fn positions(exemplars: &[Exemplar], classes: &[String]) -> Result<Vec<Option<us
 pub fn print(title: &str, report: &Report) {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     println!("{title} on {} prompts", report.prompts);
-    let [deep, linear, neighbors] = report.sources_accuracy.map(percent);
-    println!("accuracy {}  (hidden layer {deep}, linear {linear}, neighbors {neighbors})", percent(report.accuracy));
+    let [deep, kernel, neighbors] = report.sources_accuracy.map(percent);
+    println!("accuracy {}  (hidden layer {deep}, kernel {kernel}, neighbors {neighbors})", percent(report.accuracy));
     println!(
         "macro recall {}, macro F1 {}, calibration error {:.3}, abstained {}",
         percent(report.macro_recall),

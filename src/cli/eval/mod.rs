@@ -140,7 +140,8 @@ impl Eval {
             Shared::Group => By::Unit,
             Shared::Source => By::Source,
         };
-        let task = reader.task("folds", &data, &recipe, self.seed);
+        let reworded = reader.reword(&data.exemplars, &recipe, self.seed)?;
+        let task = reader.task("folds", &data, &reworded, &recipe, self.seed);
         let progress = progress_bar(0, "epochs");
         let judged = Judged::of(&task, by, self.per_label, &progress)?;
         progress.finish_and_clear();
@@ -170,9 +171,9 @@ impl Judged {
     fn of(task: &Task<'_>, by: By, per_label: Option<usize>, progress: &ProgressBar) -> Result<Self> {
         let (teaching, classes) = classes(task.exemplars);
         let lesson = Lesson::of(task, teaching, &classes)?;
-        let crossed = Crossed::of(&lesson, task, by, per_label, progress)?;
+        let crossed = Crossed::of(&lesson, task, Some(by), per_label, progress)?;
         let folds = Crossed::folds(task, teaching, by);
-        let items = if by == By::Source && !crossed.far.is_empty() { &crossed.far } else { &crossed.near };
+        let items = if by == By::Source { &crossed.strange } else { &crossed.familiar };
         let mut estimates = Vec::with_capacity(items.len());
         let joins: Vec<Join> = (0..task.recipe.fitting(teaching).folds)
             .map(|fold| {

@@ -1,0 +1,142 @@
+//! Vectors of 512 bits: AVX-512 with VNNI (Ice Lake, Zen 4, and later).
+
+use super::avx2::Avx2;
+use super::lanes::Lanes;
+use std::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(__m512);
+
+/// Evaluates intrinsics that touch no memory.
+macro_rules! compute {
+    ($value:expr) => {
+        // SAFETY: a vector was handed in, so the CPU has AVX-512 F, BW and VNNI (see `lanes.rs`).
+        unsafe { $value }
+    };
+}
+
+impl Lanes for Avx512 {
+    const WIDTH: usize = 16;
+    type Sums = __m512i;
+    type Pairs = __m512i;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        Avx512(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for CPU and pointer.
+        Avx512(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for the pointer, the vector for the CPU.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut i16) {
+        // SAFETY: the caller vouches for the pointer, the vector for the CPU.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0))) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: AVX-512 comes with AVX2; the caller vouches for the rest.
+        unsafe { Avx2::transpose(from, from_stride, to, to_stride) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Avx512(compute!(_mm512_add_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Avx512(compute!(_mm512_sub_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Avx512(compute!(_mm512_mul_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Avx512(compute!(_mm512_div_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Avx512(compute!(_mm512_fmadd_ps(self.0, factor.0, addend.0)))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Avx512(compute!(_mm512_max_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Avx512(compute!(_mm512_min_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Avx512(compute!(_mm512_abs_ps(self.0)))
+    }
+
+    #[inline(always)]
+    fn low_bits_as_exponent(self) -> Self {
+        Avx512(compute!(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(self.0), 23))))
+    }
+
+    #[inline(always)]
+    fn low_half(self) -> Self {
+        Avx512(compute!(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(self.0), 16))))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        compute!(_mm512_reduce_add_ps(self.0))
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        compute!(_mm512_reduce_max_ps(self.0))
+    }
+
+    #[inline(always)]
+    unsafe fn zeros() -> __m512i {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> __m512i {
+        // SAFETY: the caller vouches for CPU and pointer.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const i16) -> __m512i {
+        // SAFETY: the caller vouches for CPU and pointer.
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
+        compute!(_mm512_dpwssd_epi32(sums, left, right))
+    }
+
+    #[inline(always)]
+    fn to_floats(sums: __m512i) -> Self {
+        Avx512(compute!(_mm512_cvtepi32_ps(sums)))
+    }
+}
+
+super::table::kernels!(Avx512, 4, ["avx512f,avx512bw,avx512vnni"]);

@@ -1,0 +1,67 @@
+//! The kernels of a level: entry points that enable its instructions and inline the generic code into them.
+
+use super::attention::Attention;
+use super::pack::{Bf16Pair, I8Pair};
+use super::product::Product;
+
+/// Functions of one instruction set.
+///
+/// # Safety
+/// Every function wants a CPU with the instructions, and what its generic counterpart says of slices.
+pub(super) struct Kernels {
+    /// Floats in a vector.
+    pub lanes: usize,
+    /// Vectors in a panel of weights.
+    pub vectors: usize,
+    pub multiply_f32: unsafe fn(Product<'_, f32>),
+    pub multiply_bf16: unsafe fn(Product<'_, Bf16Pair>),
+    pub multiply_i8: unsafe fn(Product<'_, I8Pair>),
+    pub normalise: unsafe fn(rows: &mut [f32], gain: &[f32], shift: &[f32], epsilon: f32),
+    pub add: unsafe fn(parts: [&[f32]; 3], sum: &mut [f32]),
+    pub round: unsafe fn(inputs: &[f32], factors: &[f32], outputs: &mut [i16], scales: &mut [f32]),
+    pub attend: unsafe fn(Attention<'_>),
+}
+
+/// Makes `KERNELS` of a level from its vector, the vectors in a panel, and the instructions to enable.
+macro_rules! kernels {
+    ($lanes:ident, $vectors:literal, [$($features:literal)?]) => {
+        pub(super) static KERNELS: super::table::Kernels = super::table::Kernels {
+            lanes: <$lanes as Lanes>::WIDTH,
+            vectors: $vectors,
+            multiply_f32: entries::multiply_f32,
+            multiply_bf16: entries::multiply_bf16,
+            multiply_i8: entries::multiply_i8,
+            normalise: entries::normalise,
+            add: entries::add,
+            round: entries::round,
+            attend: entries::attend,
+        };
+
+        /// # Safety
+        /// Of every function: the CPU has the instructions, and what the function it inlines says of slices.
+        mod entries {
+            use super::super::{attention, pack::{Bf16Pair, I8Pair}, product, rows};
+
+            super::super::table::entry!([$($features)?] multiply_f32(it: product::Product<'_, f32>) product::multiply::<super::$lanes, f32, $vectors>);
+            super::super::table::entry!([$($features)?] multiply_bf16(it: product::Product<'_, Bf16Pair>) product::multiply::<super::$lanes, Bf16Pair, $vectors>);
+            super::super::table::entry!([$($features)?] multiply_i8(it: product::Product<'_, I8Pair>) product::multiply::<super::$lanes, I8Pair, $vectors>);
+            super::super::table::entry!([$($features)?] normalise(rows: &mut [f32], gain: &[f32], shift: &[f32], epsilon: f32) rows::normalise::<super::$lanes>);
+            super::super::table::entry!([$($features)?] add(parts: [&[f32]; 3], sum: &mut [f32]) rows::add::<super::$lanes>);
+            super::super::table::entry!([$($features)?] round(inputs: &[f32], factors: &[f32], outputs: &mut [i16], scales: &mut [f32]) rows::round::<super::$lanes>);
+            super::super::table::entry!([$($features)?] attend(it: attention::Attention<'_>) attention::attend::<super::$lanes>);
+        }
+    };
+}
+
+/// An entry point that enables instructions and inlines a generic function.
+macro_rules! entry {
+    ([$($features:literal)?] $name:ident($($argument:ident: $type:ty),*) $($generic:tt)*) => {
+        $(#[target_feature(enable = $features)])?
+        pub(super) unsafe fn $name($($argument: $type),*) {
+            // SAFETY: the caller vouches for the CPU and for what the function says of slices.
+            unsafe { $($generic)*($($argument),*) }
+        }
+    };
+}
+
+pub(super) use {entry, kernels};
