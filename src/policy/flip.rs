@@ -7,6 +7,10 @@ use crate::decision::{Change, ClassScore, DeploymentScore};
 /// A step past a threshold, so that the changed policy lies on its other side.
 const STEP: f64 = 1e-6;
 
+/// How far past the crossing of two deployments, as a share of it. Latencies decay with time: within a few milliseconds
+/// they move a crossing by a hundred-thousandth, and whoever is told a value still has to send it.
+const CLEAR_STEP: f64 = 1e-3;
+
 /// The nearest quality floor (or worth, when the policy is in dollars) at which another class than `chosen` wins.
 pub fn class(candidates: &[Candidate<'_>], chosen: usize, policy: &Policy) -> Option<Change> {
     let (key, from) = match policy.worth {
@@ -77,7 +81,7 @@ pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change>
         let clear = 1.0 + policy.tie_share;
         let at = (clear * other_cost - cost) / (seconds - clear * other_seconds);
         // A step past the crossing, away from the value of now.
-        let to = at + (at - policy.value_of_second).signum() * (at.abs() * STEP).max(1e-15);
+        let to = at + (at - policy.value_of_second).signum() * (at.abs() * CLEAR_STEP).max(1e-15);
         let wins = cost + to * seconds > clear * (other_cost + to * other_seconds);
         (to.is_finite() && to >= 0.0 && wins).then(|| (to, other.deployment.clone()))
     };
