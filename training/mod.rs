@@ -103,8 +103,9 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
     progress.set_length((rounds * fitting.epochs_for(lesson.rows(), task.recipe.min_steps)) as u64);
     let crossed = Crossed::of(&lesson, task, None, None, progress)?;
     let near = match teaching {
-        Teaching::Labels => crossed.telling(),
-        Teaching::Outcomes => &crossed.familiar,
+        // They say most of prompts to come, which are of no source seen.
+        Teaching::Labels if !crossed.strange.is_empty() => &crossed.strange,
+        _ => &crossed.familiar,
     };
     let mean: Vec<f64> = lesson.means(&all).into_iter().map(f64::from).collect();
     let join = crossed.join(teaching, &mean, |_| true);
@@ -185,11 +186,6 @@ impl Crossed {
             familiar: estimates(split(task.exemplars, Exemplar::unit, familiar_folds, task.seed))?,
             strange: if strange { estimates(Self::folds(task, lesson.teaching, By::Source))? } else { Vec::new() },
         })
-    }
-
-    /// The estimates that say most of prompts to come: of sources never seen where there are any.
-    pub fn telling(&self) -> &[OutOfFold] {
-        if self.strange.is_empty() { &self.familiar } else { &self.strange }
     }
 
     /// The folds of a task.

@@ -1,5 +1,6 @@
 //! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model
-//! (`kernels/`, with `bert.rs` as fallback and oracle) and pools `views.rs`, `worker.rs` does so on threads of its own behind a bounded queue. Next stop: `classifier/`.
+//! (`kernels/`, or `bert.rs` where they do not support its shape) and pools `views.rs`, `worker.rs` does so on threads of its
+//! own behind a bounded queue. Next stop: `classifier/`.
 
 mod bert;
 mod encoder;
