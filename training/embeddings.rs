@@ -16,6 +16,9 @@ type Key = [u8; 32];
 /// Texts embedded between two writes of the cache.
 const SAVED_AT_ONCE: usize = 512;
 
+/// Raised when encoders round otherwise than before, so that nothing kept from then is mixed in.
+const ROUNDING: u32 = 2;
+
 /// Views of texts already embedded by one encoder under one window.
 pub struct EmbeddingCache {
     path: PathBuf,
@@ -30,7 +33,8 @@ impl EmbeddingCache {
     pub fn open(cache: &Cache, spec: &EncoderSpec) -> Result<Self> {
         let folder = cache.root().join("embeddings");
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let usage = format!("{}|{:?}|{}|{}|{VIEWS:?}", spec.name, spec.pooling, spec.prefix, spec.max_tokens);
+        let usage =
+            format!("{ROUNDING}|{}|{:?}|{}|{}|{VIEWS:?}", spec.name, spec.pooling, spec.prefix, spec.max_tokens);
         let path = folder.join(format!("{}.bin", &hex(&Sha256::digest(usage))[..16]));
         let bytes = std::fs::read(&path).unwrap_or_default();
         Ok(EmbeddingCache { known: parse(&bytes).unwrap_or_default(), path })

@@ -1,17 +1,17 @@
-//! Fits a head: the hidden layer with candle-nn (AdamW, dropout on the inputs), the principal components by subspace
-//! iteration, the kernel estimate in their space in closed form (`kernel.rs`).
+//! Fits a head: the hidden layer step by step (`hidden.rs`), the principal components by subspace iteration, the kernel
+//! estimate in their space in closed form (`kernel.rs`).
 
 use super::Lesson;
+use super::hidden::{Batch, Hidden, Pace, Trained, normal};
 use super::kernel::{self, Samples};
 use super::recipe::{Fitting, Recipe};
 use crate::classifier::head::{Head, Kernel, Teaching};
 use crate::classifier::structure;
 use crate::error::{Error, Result};
-use candle_core::{D, DType, Device, Tensor, Var};
-use candle_nn::{AdamW, Optimizer, ParamsAdamW, ops};
+use candle_core::{D, Device, Tensor};
 use indicatif::ProgressBar;
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Prompts looked at for the principal components.
@@ -19,14 +19,6 @@ const COMPONENT_ROWS: usize = 4_000;
 
 /// Rounds of subspace iteration; the spectrum of embeddings falls fast enough for these.
 const COMPONENT_ROUNDS: usize = 6;
-
-/// The trained tensors of the hidden layer, as [`Head`] holds them.
-struct Weights {
-    dense: Var,
-    bias: Var,
-    output: Var,
-    output_bias: Var,
-}
 
 /// Inputs as the head sees them: centred; for the hidden layer of unit deviation each, for the components each view as
 /// a whole, so that directions that hardly vary stay small.
@@ -48,25 +40,29 @@ pub fn fit(lesson: &Lesson<'_>, rows: &[usize], recipe: &Recipe, seed: u64, prog
     let standard = Standard::of(lesson, &rows, &fitting.component_views)?;
     let components = components(lesson, &rows, &standard, fitting.components, &mut random)?;
     let kernel = fit_kernel(lesson, &rows, &standard, &components, fitting, &means, &mut random)?;
-    let weights = Weights::start(standard.center.len(), fitting, lesson.teaching, &means, &mut random)?;
-    let all = [&weights.dense, &weights.bias, &weights.output, &weights.output_bias];
-    let adamw = ParamsAdamW { weight_decay: fitting.weight_decay, ..ParamsAdamW::default() };
-    let mut optimiser = AdamW::new(all.into_iter().cloned().collect(), adamw)?;
+    let mut hidden = Hidden::start(standard.center.len(), fitting.hidden, lesson.teaching, &means, &mut random);
     let epochs = fitting.epochs_for(rows.len(), recipe.min_steps);
-    let (mut order, steps) = (rows.clone(), epochs * rows.len().div_ceil(fitting.batch));
+    let steps = epochs * rows.len().div_ceil(fitting.batch);
+    let mut order = rows;
     let mut step = 0;
     for _ in 0..epochs {
         order.shuffle(&mut random);
         for batch in order.chunks(fitting.batch) {
             // Cosine decay to zero: the last steps settle.
             let pace = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-            optimiser.set_learning_rate(fitting.learning_rate * pace);
-            optimiser.backward_step(&loss(&weights, lesson, batch, &standard, fitting, &means, &mut random)?)?;
+            let pace = Pace {
+                rate: (fitting.learning_rate * pace) as f32,
+                weight_decay: fitting.weight_decay as f32,
+                dropout: fitting.dropout,
+            };
+            let inputs = standard.scaled(lesson, batch, &standard.scale);
+            let targets = targets(lesson, batch, fitting.smoothing, &means);
+            hidden.step(&Batch { inputs: &inputs, targets: &targets }, &pace, &mut random);
             step += 1;
         }
         progress.inc(1);
     }
-    weights.into_head(lesson.teaching, standard, &components, kernel, fitting)
+    into_head(hidden.trained(), lesson.teaching, standard, &components, kernel, fitting)
 }
 
 /// The kernel estimate on some rows, landmarks drawn at random among them.
@@ -99,102 +95,42 @@ fn fit_kernel(
     kernel::fit(&samples, &order, fitting.sharpness, fitting.ridge)
 }
 
-impl Weights {
-    fn start(
-        inputs: usize,
-        fitting: &Fitting,
-        teaching: Teaching,
-        means: &[f32],
-        random: &mut impl Rng,
-    ) -> Result<Self> {
-        let (classes, hidden) = (means.len(), fitting.hidden);
-        // Outcomes start from the classes' means, labels from even odds.
-        let start: Vec<f32> = match teaching {
-            Teaching::Labels => vec![0.0; classes],
-            Teaching::Outcomes => {
-                means.iter().map(|mean| mean.clamp(0.02, 0.98)).map(|p| (p / (1.0 - p)).ln()).collect()
-            }
-        };
-        let spread = if teaching == Teaching::Labels { 1.0 } else { 0.3 };
-        Ok(Weights {
-            dense: normal(random, (inputs, hidden), (1.0 / inputs as f32).sqrt())?,
-            bias: Var::zeros(hidden, DType::F32, &Device::Cpu)?,
-            output: normal(random, (hidden, classes), spread)?,
-            output_bias: Var::from_tensor(&Tensor::new(start, &Device::Cpu)?)?,
-        })
-    }
-
-    fn into_head(
-        self,
-        teaching: Teaching,
-        standard: Standard,
-        components: &Tensor,
-        kernel: Kernel,
-        fitting: &Fitting,
-    ) -> Result<Head> {
-        let plain = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
-        // The head scales every input for the hidden layer: what the components have otherwise goes into their weights.
-        let scales = standard.view_scale.iter().zip(&standard.scale).map(|(view, scale)| view / scale).collect();
-        let scales = Tensor::from_vec(scales, (standard.center.len(), 1), &Device::Cpu)?;
-        let columns = Tensor::cat(&[self.dense.as_tensor(), &components.broadcast_mul(&scales)?], 1)?;
-        Ok(Head {
-            teaching,
-            center: standard.center,
-            scale: standard.scale,
-            weights: plain(&columns)?,
-            bias: plain(&self.bias)?,
-            output: plain(&self.output)?,
-            output_bias: plain(&self.output_bias)?,
-            kernel,
-            components_share: fitting.components_share,
-        })
-    }
+fn into_head(
+    hidden: Trained,
+    teaching: Teaching,
+    standard: Standard,
+    components: &Tensor,
+    kernel: Kernel,
+    fitting: &Fitting,
+) -> Result<Head> {
+    let inputs = standard.center.len();
+    // The head scales every input for the hidden layer: what the components have otherwise goes into their weights.
+    let scales = standard.view_scale.iter().zip(&standard.scale).map(|(view, scale)| view / scale).collect();
+    let scales = Tensor::from_vec(scales, (inputs, 1), &Device::Cpu)?;
+    let dense = Tensor::from_vec(hidden.dense, (inputs, fitting.hidden), &Device::Cpu)?;
+    let columns = Tensor::cat(&[dense, components.broadcast_mul(&scales)?], 1)?;
+    Ok(Head {
+        teaching,
+        center: standard.center,
+        scale: standard.scale,
+        weights: columns.flatten_all()?.to_vec1()?,
+        bias: hidden.bias,
+        output: hidden.output,
+        output_bias: hidden.output_bias,
+        kernel,
+        components_share: fitting.components_share,
+    })
 }
 
-/// Mean loss of a batch under fresh dropout. The formulas are [`Head::forward`]'s.
-fn loss(
-    weights: &Weights,
-    lesson: &Lesson<'_>,
-    batch: &[usize],
-    standard: &Standard,
-    fitting: &Fitting,
-    means: &[f32],
-    random: &mut ChaCha8Rng,
-) -> Result<Tensor> {
-    let keep = 1.0 - fitting.dropout;
-    let mut inputs = standard.rows(lesson, batch);
-    inputs.iter_mut().for_each(|x| *x = if random.random::<f32>() < keep { *x / keep } else { 0.0 });
-    let inputs = Tensor::from_vec(inputs, (batch.len(), standard.center.len()), &Device::Cpu)?;
-    let hidden = inputs.matmul(&weights.dense)?.broadcast_add(&weights.bias)?.relu()?;
-    let norm = (hidden.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
-    let deep = hidden.broadcast_div(&norm)?.matmul(&weights.output)?.broadcast_add(&weights.output_bias)?;
-
-    // Unknown scores take no part: their target is whatever, their weight zero.
-    let known: Vec<f32> = batch.iter().flat_map(|row| lesson.known(*row).iter().copied()).collect();
-    let mask: Vec<f32> = known.iter().map(|value| f32::from(u8::from(!value.is_nan()))).collect();
+/// What the hidden layer should come near: what is known, smoothed toward even odds of labels, toward the mean of
+/// outcomes; NaN where nothing is known.
+fn targets(lesson: &Lesson<'_>, batch: &[usize], smoothing: f32, means: &[f32]) -> Vec<f32> {
     let toward = |class: usize| match lesson.teaching {
         Teaching::Labels => 1.0 / means.len() as f32,
         Teaching::Outcomes => means[class],
     };
-    let smooth = |(at, value): (usize, f32)| {
-        let value = if value.is_nan() { 0.0 } else { value };
-        value * (1.0 - fitting.smoothing) + fitting.smoothing * toward(at % means.len())
-    };
-    let targets: Vec<f32> = known.into_iter().enumerate().map(smooth).collect();
-    let shape = (batch.len(), means.len());
-    let (targets, mask) =
-        (Tensor::from_vec(targets, shape, &Device::Cpu)?, Tensor::from_vec(mask, shape, &Device::Cpu)?);
-    let each = match lesson.teaching {
-        Teaching::Labels => (ops::log_softmax(&deep, D::Minus1)? * &targets)?.neg()?,
-        Teaching::Outcomes => (cross_entropy(&deep, &targets)? * &mask)?,
-    };
-    Ok((each.sum_all()? / batch.len() as f64)?)
-}
-
-/// Binary cross-entropy of logits, in the form that does not overflow: `max(x, 0) - x t + ln(1 + exp(-|x|))`.
-fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let tail = (logits.abs()?.neg()?.exp()? + 1.0)?.log()?;
-    Ok(((logits.relu()? - (logits * targets)?)? + tail)?)
+    let smooth = |(class, value): (usize, &f32)| value * (1.0 - smoothing) + smoothing * toward(class);
+    batch.iter().flat_map(|row| lesson.known(*row).iter().enumerate().map(smooth)).collect()
 }
 
 impl Standard {
@@ -229,16 +165,12 @@ impl Standard {
         })
     }
 
-    /// Inputs of the hidden layer.
-    fn rows(&self, lesson: &Lesson<'_>, rows: &[usize]) -> Vec<f32> {
-        self.scaled(lesson, rows, &self.scale)
-    }
-
     /// Inputs of the components.
     fn viewed(&self, lesson: &Lesson<'_>, rows: &[usize]) -> Vec<f32> {
         self.scaled(lesson, rows, &self.view_scale)
     }
 
+    /// Rows beside one another, centred and scaled.
     fn scaled(&self, lesson: &Lesson<'_>, rows: &[usize], scale: &[f32]) -> Vec<f32> {
         let mut all = Vec::with_capacity(rows.len() * self.center.len());
         for row in rows {
@@ -262,7 +194,7 @@ fn components(
     let width = standard.center.len();
     let inputs = Tensor::from_vec(standard.viewed(lesson, &some), (some.len(), width), &Device::Cpu)?;
     let turned = inputs.t()?.contiguous()?;
-    let mut basis = orthonormal(normal(random, (count, width), 1.0)?.to_vec2()?);
+    let mut basis = orthonormal((0..count).map(|_| normal(random, width, 1.0)).collect());
     for _ in 0..COMPONENT_ROUNDS {
         let across = Tensor::from_vec(basis.concat(), (count, width), &Device::Cpu)?.t()?.contiguous()?;
         basis = orthonormal(turned.matmul(&inputs.matmul(&across)?)?.t()?.to_vec2()?);
@@ -286,14 +218,4 @@ fn orthonormal(mut rows: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         row.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
     }
     rows
-}
-
-/// Normally distributed weights (Box-Muller), from our own seeded generator: candle's cannot be seeded on a CPU.
-fn normal(random: &mut impl Rng, shape: (usize, usize), deviation: f32) -> Result<Var> {
-    let mut draw = || {
-        let (a, b): (f32, f32) = (1.0 - random.random::<f32>(), random.random());
-        deviation * (-2.0 * a.ln()).sqrt() * (std::f32::consts::TAU * b).cos()
-    };
-    let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| draw()).collect();
-    Ok(Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)
 }

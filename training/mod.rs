@@ -1,4 +1,4 @@
-//! Training a routing model: embeddings (`embeddings.rs`), also of prompts reworded (`reword.rs`) → head (`fit.rs`, `kernel.rs`) → estimates of prompts unseen → join and
+//! Training a routing model: embeddings (`embeddings.rs`), also of prompts reworded (`reword.rs`) → head (`fit.rs`, `hidden.rs`, `kernel.rs`) → estimates of prompts unseen → join and
 //! calibration (`stack.rs`) → gate → a version, measured (`report.rs`, `measure/`) and compared with the one before it
 //! (`compare.rs`).
 //!
@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod embeddings;
 pub mod fit;
+pub mod hidden;
 pub mod kernel;
 pub mod measure;
 pub mod recipe;
@@ -31,12 +32,13 @@ use recipe::Recipe;
 use report::likeliest;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Sources from which on (and as many as there are folds) estimates are also made of sources never seen.
 const SOURCES_TO_LEAVE_OUT: usize = 4;
 
 /// Raised when the same data, recipe and seed give another model than before.
-const METHOD: u32 = 2;
+const METHOD: u32 = 3;
 
 /// The share of decisions for whose being right a confidence is looked up.
 const ASSURED: f64 = 0.95;
@@ -224,10 +226,9 @@ fn estimates(
     per_label: Option<usize>,
     progress: &ProgressBar,
 ) -> Result<Vec<OutOfFold>> {
-    let mut all: Vec<(usize, OutOfFold)> = Vec::new();
     let count = folds.iter().max().map_or(0, |last| last + 1);
-    for fold in 0..count {
-        progress.set_message(format!("fold {} of {count}", fold + 1));
+    progress.set_message(format!("{count} folds"));
+    let one = |fold: usize| -> Result<Vec<(usize, OutOfFold)>> {
         let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..folds.len()).partition(|row| folds[*row] == fold);
         if let Some(most) = per_label {
             let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -237,10 +238,27 @@ fn estimates(
                 *seen <= most
             });
         }
-        if !outside.is_empty() && !inside.is_empty() {
-            let estimated = estimate_outside(lesson, &inside, &outside, task, progress)?;
-            all.extend(outside.into_iter().zip(estimated));
+        if outside.is_empty() || inside.is_empty() {
+            return Ok(Vec::new());
         }
+        let estimated = estimate_outside(lesson, &inside, &outside, task, progress)?;
+        Ok(outside.into_iter().zip(estimated).collect())
+    };
+    // Folds side by side, each core taking the next one.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|fold| *fold < count))
+            .map(one)
+            .collect::<Result<Vec<_>>>()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(count);
+    let done: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a fold does not panic")).collect()
+    });
+    let mut all: Vec<(usize, OutOfFold)> = Vec::with_capacity(folds.len());
+    for some in done {
+        all.extend(some?.into_iter().flatten());
     }
     all.sort_by_key(|(row, _)| *row);
     Ok(all.into_iter().map(|(_, item)| item).collect())

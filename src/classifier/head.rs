@@ -267,6 +267,7 @@ pub fn stored(values: Vec<f32>) -> Vec<f32> {
     values.into_iter().map(|x| f16::from_f32(x).to_f32()).collect()
 }
 
-fn add_scaled(sum: &mut [f32], row: &[f32], factor: f32) {
+/// Adds a row times a factor to a sum.
+pub fn add_scaled(sum: &mut [f32], row: &[f32], factor: f32) {
     sum.iter_mut().zip(row).for_each(|(total, x)| *total += factor * x);
 }

@@ -1,16 +1,10 @@
-//! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model
-//! (`kernels/`, or `bert.rs` where they do not support its shape) and pools `views.rs`, `worker.rs` does so on threads of its
-//! own behind a bounded queue. Next stop: `classifier/`.
+//! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model (`kernels/`,
+//! or `bert.rs` where they do not support its shape) and pools `views.rs`, `worker.rs` does so on threads of its own
+//! behind a bounded queue. Next stop: `classifier/`.
 
 mod bert;
 mod encoder;
 #[expect(unsafe_code, reason = "vector instructions; nowhere else is any unsafe code")]
-#[expect(
-    clippy::excessive_precision,
-    clippy::type_complexity,
-    clippy::semicolon_if_nothing_returned,
-    reason = "constants as their sources print them; signatures of entry points, and macros that stand for loops"
-)]
 mod kernels;
 mod sentences;
 mod views;

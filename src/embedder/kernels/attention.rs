@@ -3,13 +3,13 @@
 //!
 //! Keys and values of a head are packed into panels as weights are, so both products are the tile of `product.rs`.
 
-use super::lanes::{Lanes, exp};
-use super::product::{TILE_ROWS, each, for_rows, sums};
+use super::lanes::{Lanes, each, exp};
+use super::product::{TILE_ROWS, for_rows, sums};
 
 /// Vectors of a panel of keys or values.
 pub(super) const PANEL_VECTORS: usize = 2;
 
-/// Columns of a panel at the widest level; heads are filled up to it.
+/// Columns of a panel at the widest level. Heads are whole panels wide, and tokens are filled up to them.
 pub(super) const WIDEST_PANEL: usize = 32;
 
 /// Below any score: the padding behind the last key.
@@ -55,14 +55,14 @@ pub(super) unsafe fn attend<V: Lanes>(mut attention: Attention<'_>) {
         while tiles > 0 {
             let rows = (attention.tokens - row).div_ceil(tiles);
             // SAFETY: the rows exist, and the caller vouches for the rest.
-            unsafe { queries_of::<V>(&mut attention, head * head_width, head_width, row, rows) };
+            unsafe { for_rows!(rows, queries::<V, PANEL_VECTORS>(&mut attention, head * head_width, head_width, row)) };
             row += rows;
             tiles -= 1;
         }
     }
 }
 
-/// `[keys / panel, head width, panel]`, zeros behind the last key.
+/// `[keys / panel, head width, panel]`. Behind the last key stands anything: `softmax` writes over what comes of it.
 ///
 /// # Safety
 /// As of [`attend`].
@@ -74,18 +74,17 @@ unsafe fn pack_keys<V: Lanes>(attention: &mut Attention<'_>, column: usize, head
         let from = first * 3 * width + width + column;
         for step in (0..head_width).step_by(8) {
             if first + 8 <= tokens {
-                // SAFETY: eight keys of `head_width`, a multiple of 8, are `3 width` apart from `from` on; the panel has
-                // as many steps, and the keys' places in it are a multiple of 8.
+                // SAFETY: eight keys of `head_width`, a multiple of 8, are `3 width` apart from `from` on; the panel
+                // has as many steps, and room for eight more keys at each.
                 unsafe {
                     let to = keys.as_mut_ptr().add(step * panel);
                     V::transpose(attention.projected.as_ptr().add(from + step), 3 * width, to, panel);
                 }
                 continue;
             }
-            for (step, places) in (step..step + 8).zip(keys[step * panel..].chunks_mut(panel)) {
-                for (key, place) in places[..8].iter_mut().enumerate() {
-                    let exists = first + key < tokens;
-                    *place = if exists { attention.projected[from + key * 3 * width + step] } else { 0.0 };
+            for key in 0..tokens - first {
+                for step in step..step + 8 {
+                    keys[step * panel + key] = attention.projected[from + key * 3 * width + step];
                 }
             }
         }
@@ -108,21 +107,6 @@ fn pack_values<V: Lanes>(attention: &mut Attention<'_>, column: usize, head_widt
 /// # Safety
 /// As of [`attend`], and the rows exist.
 #[inline(always)]
-unsafe fn queries_of<V: Lanes>(
-    attention: &mut Attention<'_>,
-    column: usize,
-    head_width: usize,
-    row: usize,
-    rows: usize,
-) {
-    const N: usize = PANEL_VECTORS;
-    // SAFETY: as the caller says.
-    unsafe { for_rows!(rows, queries::<V; N>(attention, column, head_width, row)) }
-}
-
-/// # Safety
-/// As of [`attend`], and the rows exist.
-#[inline(always)]
 unsafe fn queries<V: Lanes, const N: usize, const ROWS: usize>(
     attention: &mut Attention<'_>,
     column: usize,
@@ -137,7 +121,7 @@ unsafe fn queries<V: Lanes, const N: usize, const ROWS: usize>(
         let query = attention.projected.as_ptr().add(first * 3 * width + column);
         for key in (0..padded).step_by(panel) {
             let keys = attention.keys.as_ptr().add(key * head_width);
-            let sums = sums::<V, f32, N, ROWS>(query, 3 * width, keys, head_width);
+            let sums = sums::<V, f32, N, ROWS>(query, 3 * width, keys, head_width, None);
             each!(row in ROWS => each!(place in N => {
                 sums[row][place].store(scores.add(row * padded + key + place * V::WIDTH));
             }));
@@ -147,7 +131,7 @@ unsafe fn queries<V: Lanes, const N: usize, const ROWS: usize>(
         each!(row in ROWS => inverses[row] = 1.0 / softmax::<V>(scores.add(row * padded), tokens, padded, scale));
         for part in (0..head_width).step_by(panel) {
             let values = attention.values.as_ptr().add(part * tokens);
-            let sums = sums::<V, f32, N, ROWS>(scores, padded, values, tokens);
+            let sums = sums::<V, f32, N, ROWS>(scores, padded, values, tokens, None);
             each!(row in ROWS => each!(place in N => {
                 let to = (first + row) * width + column + part + place * V::WIDTH;
                 sums[row][place].mul(V::splat(inverses[row])).store(attention.outputs.as_mut_ptr().add(to));

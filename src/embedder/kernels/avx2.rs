@@ -1,7 +1,6 @@
 //! Vectors of 256 bits: AVX2 with FMA (Haswell, Zen, and later).
 
-use super::lanes::Lanes;
-use super::product::each;
+use super::lanes::{Lanes, each};
 use std::arch::x86_64::*;
 
 #[derive(Clone, Copy)]
@@ -17,8 +16,7 @@ macro_rules! compute {
 
 impl Lanes for Avx2 {
     const WIDTH: usize = 8;
-    type Sums = __m256i;
-    type Pairs = __m256i;
+    type Integers = __m256i;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -39,12 +37,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_i16(self, to: *mut i16) {
+    unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: the caller vouches for the pointer, the vector for the CPU.
         unsafe {
             let whole = _mm256_cvtps_epi32(self.0);
             let halves = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-            _mm_storeu_si128(to.cast(), halves);
+            _mm_storel_epi64(to.cast(), _mm_packus_epi16(halves, halves));
         }
     }
 
@@ -112,11 +110,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Avx2(compute!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)))
-    }
-
-    #[inline(always)]
     fn low_bits_as_exponent(self) -> Self {
         Avx2(compute!(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(self.0), 23))))
     }
@@ -145,31 +138,39 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn zeros() -> __m256i {
+    unsafe fn splat_integer(value: i32) -> __m256i {
         // SAFETY: the caller vouches for the CPU.
-        unsafe { _mm256_setzero_si256() }
+        unsafe { _mm256_set1_epi32(value) }
     }
 
     #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> __m256i {
+    unsafe fn load_integers(from: *const i32) -> __m256i {
         // SAFETY: the caller vouches for CPU and pointer.
-        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    /// Pairs first, in 16 bits: 2 · 127 · 127 still fits.
+    #[inline(always)]
+    fn dot_bytes(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        compute!({
+            let pairs = _mm256_maddubs_epi16(unsigned, signed);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
     }
 
     #[inline(always)]
-    unsafe fn splat_pair(from: *const i16) -> __m256i {
-        // SAFETY: the caller vouches for CPU and pointer.
-        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    fn sub_product(sums: __m256i, factor: __m256i, other: __m256i) -> __m256i {
+        compute!(_mm256_sub_epi32(sums, _mm256_mullo_epi32(factor, other)))
     }
 
     #[inline(always)]
-    fn dot_pairs(sums: __m256i, left: __m256i, right: __m256i) -> __m256i {
-        compute!(_mm256_add_epi32(sums, _mm256_madd_epi16(left, right)))
+    fn to_floats(integers: __m256i) -> Self {
+        Avx2(compute!(_mm256_cvtepi32_ps(integers)))
     }
 
     #[inline(always)]
-    fn to_floats(sums: __m256i) -> Self {
-        Avx2(compute!(_mm256_cvtepi32_ps(sums)))
+    fn prefetch(address: *const u8) {
+        compute!(_mm_prefetch(address.cast(), _MM_HINT_T0));
     }
 }
 

@@ -17,8 +17,7 @@ macro_rules! compute {
 
 impl Lanes for Avx512 {
     const WIDTH: usize = 16;
-    type Sums = __m512i;
-    type Pairs = __m512i;
+    type Integers = __m512i;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -39,9 +38,9 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_i16(self, to: *mut i16) {
+    unsafe fn store_bytes(self, to: *mut u8) {
         // SAFETY: the caller vouches for the pointer, the vector for the CPU.
-        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0))) }
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
     }
 
     #[inline(always)]
@@ -86,11 +85,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Avx512(compute!(_mm512_abs_ps(self.0)))
-    }
-
-    #[inline(always)]
     fn low_bits_as_exponent(self) -> Self {
         Avx512(compute!(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(self.0), 23))))
     }
@@ -111,31 +105,35 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn zeros() -> __m512i {
+    unsafe fn splat_integer(value: i32) -> __m512i {
         // SAFETY: the caller vouches for the CPU.
-        unsafe { _mm512_setzero_si512() }
+        unsafe { _mm512_set1_epi32(value) }
     }
 
     #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> __m512i {
+    unsafe fn load_integers(from: *const i32) -> __m512i {
         // SAFETY: the caller vouches for CPU and pointer.
-        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())) }
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn splat_pair(from: *const i16) -> __m512i {
-        // SAFETY: the caller vouches for CPU and pointer.
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    fn dot_bytes(sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        compute!(_mm512_dpbusd_epi32(sums, unsigned, signed))
     }
 
     #[inline(always)]
-    fn dot_pairs(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
-        compute!(_mm512_dpwssd_epi32(sums, left, right))
+    fn sub_product(sums: __m512i, factor: __m512i, other: __m512i) -> __m512i {
+        compute!(_mm512_sub_epi32(sums, _mm512_mullo_epi32(factor, other)))
     }
 
     #[inline(always)]
-    fn to_floats(sums: __m512i) -> Self {
-        Avx512(compute!(_mm512_cvtepi32_ps(sums)))
+    fn to_floats(integers: __m512i) -> Self {
+        Avx512(compute!(_mm512_cvtepi32_ps(integers)))
+    }
+
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        compute!(_mm_prefetch(address.cast(), _MM_HINT_T0));
     }
 }
 

@@ -11,10 +11,8 @@
 pub(super) trait Lanes: Copy {
     /// Floats in a vector.
     const WIDTH: usize;
-    /// As many 32-bit integers.
-    type Sums: Copy;
-    /// As many pairs of 16-bit integers.
-    type Pairs: Copy;
+    /// As many 32-bit integers, or as many times four bytes.
+    type Integers: Copy;
 
     /// # Safety
     /// The CPU has the instructions.
@@ -25,12 +23,11 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// `to` is good for `WIDTH` floats.
     unsafe fn store(self, to: *mut f32);
-    /// Rounds to the nearest whole number, ties to even; what is beyond ±4,194,303 may come out as anything.
+    /// Rounds whole numbers of 0..=127 to bytes: to the nearest, ties to even. What is beyond may come out as anything.
     ///
     /// # Safety
-    /// `to` is good for `WIDTH` numbers.
-    unsafe fn store_i16(self, to: *mut i16);
-
+    /// `to` is good for `WIDTH` bytes.
+    unsafe fn store_bytes(self, to: *mut u8);
     /// A block of eight rows of eight floats, `from_stride` apart, as columns.
     ///
     /// # Safety
@@ -47,7 +44,6 @@ pub(super) trait Lanes: Copy {
     fn max(self, other: Self) -> Self;
     /// The smaller; `other` if either is NaN.
     fn min(self, other: Self) -> Self;
-    fn abs(self) -> Self;
     /// The lowest nine bits of the representation as sign and exponent: 2^(n - 127) for a lowest part n.
     fn low_bits_as_exponent(self) -> Self;
     /// The lower sixteen bits of the representation as upper ones.
@@ -59,21 +55,31 @@ pub(super) trait Lanes: Copy {
 
     /// # Safety
     /// The CPU has the instructions.
-    unsafe fn zeros() -> Self::Sums;
-    /// 2 `WIDTH` bytes, widened to 16 bits.
-    ///
+    unsafe fn splat_integer(value: i32) -> Self::Integers;
     /// # Safety
-    /// The CPU has the instructions; `from` is good for 2 `WIDTH` bytes.
-    unsafe fn load_i8(from: *const i8) -> Self::Pairs;
-    /// The same pair in all lanes.
-    ///
-    /// # Safety
-    /// The CPU has the instructions; `from` is good for two numbers.
-    unsafe fn splat_pair(from: *const i16) -> Self::Pairs;
-    /// `sums[i] + left[2 i] right[2 i] + left[2 i + 1] right[2 i + 1]`, wrapping.
-    fn dot_pairs(sums: Self::Sums, left: Self::Pairs, right: Self::Pairs) -> Self::Sums;
-    fn to_floats(sums: Self::Sums) -> Self;
+    /// The CPU has the instructions; `from` is good for `WIDTH` integers.
+    unsafe fn load_integers(from: *const i32) -> Self::Integers;
+    /// Adds the products of four bytes each. Exact where no unsigned byte is above 127, and no sum leaves 32 bits.
+    fn dot_bytes(sums: Self::Integers, unsigned: Self::Integers, signed: Self::Integers) -> Self::Integers;
+    /// `sums - factor * other`, wrapping.
+    fn sub_product(sums: Self::Integers, factor: Self::Integers, other: Self::Integers) -> Self::Integers;
+    fn to_floats(integers: Self::Integers) -> Self;
+    /// Asks for the cache line of an address, which may be any.
+    fn prefetch(address: *const u8);
 }
+
+/// A loop of a constant number of turns. Unlike an iterator's, its body is certain to become part of the entry point that
+/// enables the instructions.
+macro_rules! each {
+    ($index:ident in $turns:expr => $body:expr) => {{
+        let mut $index = 0;
+        while $index < $turns {
+            $body;
+            $index += 1;
+        }
+    }};
+}
+pub(super) use each;
 
 /// 1.5 · 2^23: adding it leaves the nearest whole number in the lowest bits.
 pub(super) const ROUNDER: f32 = 12_582_912.0;
@@ -113,7 +119,7 @@ fn clamp<V: Lanes>(x: V, low: f32, high: f32) -> V {
 /// Cephes' `expf` (Moshier, <https://www.netlib.org/cephes/>).
 #[inline(always)]
 pub(super) fn exp<V: Lanes>(x: V) -> V {
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = clamp(x, -87.0, 88.0);
     let shifted = affine(x, std::f32::consts::LOG2_E, ROUNDER + 127.0);
@@ -135,16 +141,15 @@ fn erf<V: Lanes>(x: V) -> V {
         square,
         [
             -1.609_603_3e-2,
-            -2.954_599_8e-3,
+            -2.954_6e-3,
             -7.349_906_3e-4,
             -5.692_506_4e-5,
-            -2.101_024_0e-6,
+            -2.101_024e-6,
             2.770_681_4e-8,
             -2.726_142_3e-10,
         ],
     );
-    let below =
-        polynomial(square, [-1.426_474_0e-2, -7.373_329_2e-3, -1.682_827_0e-3, -2.133_740_6e-4, -1.456_607_2e-5]);
+    let below = polynomial(square, [-1.426_474e-2, -7.373_329_2e-3, -1.682_827e-3, -2.133_740_6e-4, -1.456_607_2e-5]);
     x.mul(above).div(below)
 }
 
@@ -158,7 +163,7 @@ pub(super) fn gelu<V: Lanes>(x: V) -> V {
 /// The same with the paper's tanh: 0.5 x (1 + tanh u) = x / (1 + e^(-2u)), u = √(2/π) (x + 0.044715 x³).
 #[inline(always)]
 pub(super) fn gelu_tanh<V: Lanes>(x: V) -> V {
-    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769_1;
+    const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769;
     let inner = affine(x.mul(x), 0.044_715 * MINUS_2_SQRT_2_OVER_PI, MINUS_2_SQRT_2_OVER_PI);
     x.div(affine(exp(inner.mul(x)), 1.0, 1.0))
 }

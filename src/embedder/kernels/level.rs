@@ -15,6 +15,9 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW and VNNI.
     Avx512,
+    /// AVX-512's layout without its instructions.
+    #[cfg(test)]
+    Wide,
 }
 
 impl Level {
@@ -52,11 +55,18 @@ impl Level {
             Level::Portable => Some(&portable::KERNELS),
             Level::Avx2 => avx2.then_some(&avx2::KERNELS),
             Level::Avx512 => avx512.then_some(&avx512::KERNELS),
+            #[cfg(test)]
+            Level::Wide => Some(&super::wide::KERNELS),
         }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn find(self) -> Option<&'static Kernels> {
-        (self == Level::Portable).then_some(&portable::KERNELS)
+        match self {
+            Level::Portable => Some(&portable::KERNELS),
+            Level::Avx2 | Level::Avx512 => None,
+            #[cfg(test)]
+            Level::Wide => Some(&super::wide::KERNELS),
+        }
     }
 }

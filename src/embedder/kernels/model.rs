@@ -1,55 +1,16 @@
 //! A BERT-family encoder: one text at a time, every layer's output shown on the way. Devlin et al., 2018,
 //! <https://arxiv.org/abs/1810.04805>; post-layer normalisation, absolute positions.
 
-use super::attention::{Attention, WIDEST_PANEL};
+use super::attention::Attention;
 use super::level::Level;
 use super::linear::{Linear, Precision, Rounded};
+use super::load::{Architecture, LoadError, Source, Tensor};
 use super::product::{After, TILE_ROWS};
 use std::ops::ControlFlow;
 
-/// Rows that go through both layers of the feed-forward network before the next: their inner activations stay in the
+/// Most rows that go through both layers of the feed-forward network before the next: their inner activations stay in the
 /// second cache.
 const CHUNK_ROWS: usize = 48;
-
-/// What stands between the two layers of the feed-forward network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// GELU by the error function (`gelu` in config.json).
-    Gelu,
-    /// GELU approximated with tanh (`gelu_new`, `gelu_approximate`, `gelu_pytorch_tanh`).
-    GeluTanh,
-    Relu,
-}
-
-/// What config.json says of an encoder.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Architecture {
-    /// Numbers of a token's state (`hidden_size`).
-    pub width: usize,
-    /// Attention heads (`num_attention_heads`).
-    pub heads: usize,
-    /// Width between the two layers of the feed-forward network (`intermediate_size`).
-    pub inner: usize,
-    /// Layers (`num_hidden_layers`).
-    pub layers: usize,
-    /// Added to variances (`layer_norm_eps`).
-    pub epsilon: f32,
-    /// `hidden_act`.
-    pub activation: Activation,
-}
-
-/// Why an encoder cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error("the kernels do not support {0}")]
-    Unsupported(String),
-    #[error("there is no tensor {0}")]
-    Missing(String),
-    #[error("tensor {name} is {received:?}, but expected {expected}")]
-    Shape { name: String, received: Vec<usize>, expected: String },
-    #[error("tensor {0} holds numbers that are not finite")]
-    NotFinite(String),
-}
 
 /// Why a text cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,30 +25,49 @@ pub enum InputError {
 
 /// A loaded encoder.
 pub struct Model {
-    level: Level,
-    architecture: Architecture,
-    words: Vec<f32>,
-    positions: Vec<f32>,
+    pub(super) level: Level,
+    pub(super) architecture: Architecture,
+    pub(super) words: Vec<f32>,
+    pub(super) positions: Vec<f32>,
     /// Of the first token type, which all tokens have.
-    token_type: Vec<f32>,
-    norm: Norm,
-    layers: Vec<Layer>,
+    pub(super) token_type: Vec<f32>,
+    pub(super) norm: Norm,
+    pub(super) layers: Vec<Layer>,
 }
 
-struct Norm {
-    gain: Vec<f32>,
-    shift: Vec<f32>,
-    epsilon: f32,
+pub(super) struct Norm {
+    pub gain: Vec<f32>,
+    pub shift: Vec<f32>,
+    pub epsilon: f32,
 }
 
-struct Layer {
+pub(super) struct Layer {
     /// Query, key and value side by side.
-    projection: Linear,
-    attended: Linear,
-    attended_norm: Norm,
-    inner: Linear,
-    output: Linear,
-    output_norm: Norm,
+    pub projection: Linear,
+    pub attended: Linear,
+    pub attended_norm: Norm,
+    pub inner: Linear,
+    pub output: Linear,
+    pub output_norm: Norm,
+}
+
+/// The linear layers of a layer.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Projection,
+    Attended,
+    Inner,
+    Output,
+}
+
+/// Largest magnitudes of the inputs: of every layer, of each [`Part`].
+pub(super) struct Ranges(pub Vec<[Vec<f32>; 4]>);
+
+impl Ranges {
+    pub fn unknown(architecture: &Architecture) -> Self {
+        let Architecture { width, inner, layers, .. } = *architecture;
+        Ranges(vec![[width, width, width, inner].map(|inputs| vec![0.0; inputs]); layers])
+    }
 }
 
 /// Buffers of a forward pass; a thread keeps its own. They grow to the longest text and stay.
@@ -104,7 +84,7 @@ pub struct Scratch {
 }
 
 impl Model {
-    /// Loads an encoder whose tensors `tensor` yields by their names in the file, as shape and values.
+    /// Loads an encoder whose tensors `tensor` yields by their names in the file; it is asked twice for some.
     ///
     /// # Errors
     /// [`LoadError`]: a shape the kernels do not support, or a tensor that is missing, of another shape or not finite.
@@ -115,24 +95,15 @@ impl Model {
         level: Level,
         precision: Precision,
         architecture: Architecture,
-        tensor: impl Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+        tensor: impl Fn(&str) -> Option<Tensor>,
     ) -> Result<Self, LoadError> {
         architecture.check()?;
-        let source = Source { tensor: &tensor, level, precision, architecture };
-        let width = architecture.width;
-        let mut token_type = source.table("embeddings.token_type_embeddings.weight")?;
-        token_type.truncate(width);
-        Ok(Model {
-            level,
-            architecture,
-            words: source.table("embeddings.word_embeddings.weight")?,
-            positions: source.table("embeddings.position_embeddings.weight")?,
-            token_type,
-            norm: source.norm("embeddings.LayerNorm")?,
-            layers: (0..architecture.layers)
-                .map(|index| source.layer(&format!("encoder.layer.{index}")))
-                .collect::<Result<_, _>>()?,
-        })
+        let source = Source { tensor: &tensor, level, architecture };
+        if precision != Precision::Int8 {
+            return source.model(precision);
+        }
+        let exact = source.model(Precision::F32)?;
+        Ok(Model { layers: source.layers(precision, &exact.ranges())?, ..exact })
     }
 
     /// What it was loaded as.
@@ -171,8 +142,7 @@ impl Model {
             if flow.is_break() {
                 break;
             }
-            self.attend(layer, ids.len(), scratch);
-            self.feed_forward(layer, ids.len(), scratch);
+            self.layer(layer, ids.len(), scratch, &mut |_, _| {});
             flow = visit(index + 1, &scratch.state[..state]);
         }
         Ok(())
@@ -203,12 +173,45 @@ impl Model {
         self.normalise(&self.norm, state);
     }
 
+    /// The inputs' ranges on texts of words drawn at random: which inputs are large hangs on the model more than on the text.
+    fn ranges(&self) -> Ranges {
+        const TEXTS: usize = 8;
+        const TOKENS: usize = 64;
+        let mut ranges = Ranges::unknown(&self.architecture);
+        let mut scratch = Scratch::default();
+        let (vocabulary, tokens) = (self.vocabulary(), TOKENS.min(self.positions()));
+        for text in 0..TEXTS {
+            // A step of the golden section goes round the vocabulary as evenly as can be.
+            let id =
+                |place: usize| ((text * tokens + place) as f64 * 0.618_033_988_749_895).fract() * vocabulary as f64;
+            let ids: Vec<u32> = (0..tokens).map(|place| id(place) as u32).collect();
+            scratch.grow(tokens, &self.architecture);
+            self.embed(&ids, &mut scratch.state[..tokens * self.architecture.width]);
+            for (layer, ranges) in self.layers.iter().zip(&mut ranges.0) {
+                self.layer(layer, tokens, &mut scratch, &mut |part, inputs| {
+                    let ranges = &mut ranges[part as usize];
+                    for row in inputs.chunks_exact(ranges.len()) {
+                        ranges.iter_mut().zip(row).for_each(|(range, input)| *range = range.max(input.abs()));
+                    }
+                });
+            }
+        }
+        ranges
+    }
+
+    /// Shows `observe` the inputs of every linear layer.
+    fn layer(&self, layer: &Layer, tokens: usize, scratch: &mut Scratch, observe: &mut impl FnMut(Part, &[f32])) {
+        self.attend(layer, tokens, scratch, observe);
+        self.feed_forward(layer, tokens, scratch, observe);
+    }
+
     /// The state, attended to and normalised.
-    fn attend(&self, layer: &Layer, tokens: usize, scratch: &mut Scratch) {
+    fn attend(&self, layer: &Layer, tokens: usize, scratch: &mut Scratch, observe: &mut impl FnMut(Part, &[f32])) {
         let (width, heads) = (self.architecture.width, self.architecture.heads);
         let state = &mut scratch.state[..tokens * width];
         let projected = &mut scratch.projected[..tokens * 3 * width];
         let attended = &mut scratch.attended[..tokens * width];
+        observe(Part::Projection, state);
         layer.projection.forward(state, projected, After::Store, &mut scratch.rounded);
         let attention = Attention {
             tokens,
@@ -222,15 +225,25 @@ impl Model {
         // SAFETY: the level is available; `Scratch::grow` made the slices as long as `Attention` says for at least these
         // tokens, of which there is one; `Architecture::check` saw to the width of the heads.
         unsafe { (self.level.kernels().attend)(attention) };
+        observe(Part::Attended, attended);
         layer.attended.forward(attended, state, After::Add, &mut scratch.rounded);
         self.normalise(&layer.attended_norm, state);
     }
 
-    fn feed_forward(&self, layer: &Layer, tokens: usize, scratch: &mut Scratch) {
+    fn feed_forward(
+        &self,
+        layer: &Layer,
+        tokens: usize,
+        scratch: &mut Scratch,
+        observe: &mut impl FnMut(Part, &[f32]),
+    ) {
         let Architecture { width, inner, activation, .. } = self.architecture;
-        for state in scratch.state[..tokens * width].chunks_mut(CHUNK_ROWS * width) {
+        let rows = tokens.div_ceil(tokens.div_ceil(CHUNK_ROWS));
+        for state in scratch.state[..tokens * width].chunks_mut(rows * width) {
             let inner = &mut scratch.inner[..state.len() / width * inner];
+            observe(Part::Inner, state);
             layer.inner.forward(state, inner, activation.after(), &mut scratch.rounded);
+            observe(Part::Output, inner);
             layer.output.forward(inner, state, After::Add, &mut scratch.rounded);
             self.normalise(&layer.output_norm, state);
         }
@@ -242,43 +255,15 @@ impl Model {
     }
 }
 
-impl Activation {
-    fn after(self) -> After {
-        match self {
-            Activation::Gelu => After::Gelu,
-            Activation::GeluTanh => After::GeluTanh,
-            Activation::Relu => After::Relu,
-        }
-    }
-}
-
-impl Architecture {
-    /// Whether the kernels can do it.
-    ///
-    /// # Errors
-    /// [`LoadError::Unsupported`] naming what they cannot.
-    pub fn check(&self) -> Result<(), LoadError> {
-        let Architecture { width, heads, inner, epsilon, .. } = *self;
-        let unsupported = |what: String| Err(LoadError::Unsupported(what));
-        if !Linear::supports(width) || !Linear::supports(inner) {
-            return unsupported(format!(
-                "widths {width} and {inner}: want multiples of 32 up to {}",
-                Linear::MOST_INPUTS
-            ));
-        }
-        if heads == 0 || !width.is_multiple_of(heads * WIDEST_PANEL) {
-            return unsupported(format!(
-                "{heads} heads over a width of {width}: want heads of a multiple of {WIDEST_PANEL}"
-            ));
-        }
-        if !(epsilon.is_finite() && epsilon >= 0.0) {
-            return unsupported(format!("an epsilon of {epsilon}"));
-        }
-        Ok(())
-    }
-}
-
 impl Scratch {
+    /// What the buffers take.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        let Scratch { state, projected, attended, inner, keys, values, scores, rounded } = self;
+        let floats = [state, projected, attended, inner, keys, values, scores].map(Vec::capacity);
+        4 * floats.iter().sum::<usize>() + rounded.bytes()
+    }
+
     fn grow(&mut self, tokens: usize, architecture: &Architecture) {
         let Architecture { width, heads, inner, .. } = *architecture;
         let padded = Attention::padded(tokens);
@@ -290,82 +275,5 @@ impl Scratch {
         grow(&mut self.keys, padded * width / heads);
         grow(&mut self.values, padded * width / heads);
         grow(&mut self.scores, padded * TILE_ROWS);
-    }
-}
-
-/// Where tensors come from, and what is made of them.
-struct Source<'a> {
-    tensor: &'a dyn Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>,
-    level: Level,
-    precision: Precision,
-    architecture: Architecture,
-}
-
-impl Source<'_> {
-    /// A tensor of rows of some width; its name may stand below `bert.`, as some files have it.
-    fn table(&self, name: &str) -> Result<Vec<f32>, LoadError> {
-        let width = self.architecture.width;
-        let (shape, values) = self.find(name)?;
-        if shape.len() != 2 || shape[1] != width || shape[0] == 0 {
-            let expected = format!("[some, {width}]");
-            return Err(LoadError::Shape { name: name.to_owned(), received: shape, expected });
-        }
-        Ok(values)
-    }
-
-    fn exact(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let (shape, values) = self.find(name)?;
-        if shape != expected {
-            let expected = format!("{expected:?}");
-            return Err(LoadError::Shape { name: name.to_owned(), received: shape, expected });
-        }
-        Ok(values)
-    }
-
-    fn find(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
-        let (shape, values) = (self.tensor)(name)
-            .or_else(|| (self.tensor)(&format!("bert.{name}")))
-            .ok_or_else(|| LoadError::Missing(name.to_owned()))?;
-        if shape.iter().product::<usize>() != values.len() {
-            let expected = format!("of {} values", values.len());
-            return Err(LoadError::Shape { name: name.to_owned(), received: shape, expected });
-        }
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(LoadError::NotFinite(name.to_owned()));
-        }
-        Ok((shape, values))
-    }
-
-    fn norm(&self, name: &str) -> Result<Norm, LoadError> {
-        let width = self.architecture.width;
-        Ok(Norm {
-            gain: self.exact(&format!("{name}.weight"), &[width])?,
-            shift: self.exact(&format!("{name}.bias"), &[width])?,
-            epsilon: self.architecture.epsilon,
-        })
-    }
-
-    /// Layers of the same inputs as one, their outputs side by side.
-    fn linear(&self, names: &[String], inputs: usize, outputs: usize) -> Result<Linear, LoadError> {
-        let (mut weights, mut bias) = (Vec::new(), Vec::new());
-        for name in names {
-            weights.extend(self.exact(&format!("{name}.weight"), &[outputs, inputs])?);
-            bias.extend(self.exact(&format!("{name}.bias"), &[outputs])?);
-        }
-        Ok(Linear::new(self.level, self.precision, &weights, &bias, inputs))
-    }
-
-    fn layer(&self, name: &str) -> Result<Layer, LoadError> {
-        let Architecture { width, inner, .. } = self.architecture;
-        let below = |part: &str| format!("{name}.{part}");
-        let projections = ["query", "key", "value"].map(|part| below(&format!("attention.self.{part}")));
-        Ok(Layer {
-            projection: self.linear(&projections, width, width)?,
-            attended: self.linear(&[below("attention.output.dense")], width, width)?,
-            attended_norm: self.norm(&below("attention.output.LayerNorm"))?,
-            inner: self.linear(&[below("intermediate.dense")], width, inner)?,
-            output: self.linear(&[below("output.dense")], inner, width)?,
-            output_norm: self.norm(&below("output.LayerNorm"))?,
-        })
     }
 }

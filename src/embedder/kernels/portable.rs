@@ -1,57 +1,64 @@
-//! Vectors for every CPU: plain loops over eight lanes, which the compiler turns into what the target has (two NEON or
-//! SSE2 registers).
+//! Vectors for every CPU: plain loops over the lanes, which the compiler turns into what the target has (two NEON or SSE2
+//! registers for eight).
 
 use super::lanes::{Lanes, ROUNDER};
 use std::array::from_fn;
 
 #[derive(Clone, Copy)]
 #[repr(align(32))]
-pub(super) struct Portable([f32; 8]);
+pub(super) struct Portable<const WIDTH: usize>([f32; WIDTH]);
+
+type Eight = Portable<8>;
 
 /// Without the instruction, `f32::mul_add` would be a call into the C library.
 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
-impl Portable {
+impl<const WIDTH: usize> Portable<WIDTH> {
     #[inline(always)]
     fn with(self, other: Self, operation: impl Fn(f32, f32) -> f32) -> Self {
         Portable(from_fn(|lane| operation(self.0[lane], other.0[lane])))
     }
 
-    /// All lanes as one, halving: as the other levels do it.
+    /// All lanes as one, in halves: as the other levels do it.
     #[inline(always)]
     fn fold(self, operation: impl Fn(f32, f32) -> f32) -> f32 {
-        let four: [f32; 4] = from_fn(|lane| operation(self.0[lane], self.0[lane + 4]));
-        operation(operation(four[0], four[2]), operation(four[1], four[3]))
+        let (mut lanes, mut half) = (self.0, WIDTH / 2);
+        while half > 0 {
+            for lane in 0..half {
+                lanes[lane] = operation(lanes[lane], lanes[lane + half]);
+            }
+            half /= 2;
+        }
+        lanes[0]
     }
 }
 
-impl Lanes for Portable {
-    const WIDTH: usize = 8;
-    type Sums = [i32; 8];
-    type Pairs = [i16; 16];
+impl<const WIDTH: usize> Lanes for Portable<WIDTH> {
+    const WIDTH: usize = WIDTH;
+    type Integers = [i32; WIDTH];
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        Portable([value; 8])
+        Portable([value; WIDTH])
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's pointer is good for eight floats.
-        Portable(unsafe { from.cast::<[f32; 8]>().read() })
+        // SAFETY: the caller's pointer is good for a vector.
+        Portable(unsafe { from.cast::<[f32; WIDTH]>().read() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's pointer is good for eight floats.
-        unsafe { to.cast::<[f32; 8]>().write(self.0) }
+        // SAFETY: the caller's pointer is good for a vector.
+        unsafe { to.cast::<[f32; WIDTH]>().write(self.0) }
     }
 
     #[inline(always)]
-    unsafe fn store_i16(self, to: *mut i16) {
-        let rounded = self.0.map(|x| ((x + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits())) as i16);
-        // SAFETY: the caller's pointer is good for eight numbers.
-        unsafe { to.cast::<[i16; 8]>().write(rounded) }
+    unsafe fn store_bytes(self, to: *mut u8) {
+        let rounded = self.0.map(|x| ((x + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits())) as u8);
+        // SAFETY: the caller's pointer is good for as many bytes.
+        unsafe { to.cast::<[u8; WIDTH]>().write(rounded) }
     }
 
     #[inline(always)]
@@ -103,11 +110,6 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Portable(self.0.map(f32::abs))
-    }
-
-    #[inline(always)]
     fn low_bits_as_exponent(self) -> Self {
         Portable(self.0.map(|x| f32::from_bits(x.to_bits() << 23)))
     }
@@ -128,33 +130,38 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    unsafe fn zeros() -> [i32; 8] {
-        [0; 8]
+    unsafe fn splat_integer(value: i32) -> [i32; WIDTH] {
+        [value; WIDTH]
     }
 
     #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> [i16; 16] {
-        // SAFETY: the caller's pointer is good for sixteen bytes.
-        unsafe { from.cast::<[i8; 16]>().read() }.map(i16::from)
+    unsafe fn load_integers(from: *const i32) -> [i32; WIDTH] {
+        // SAFETY: the caller's pointer is good for a vector.
+        unsafe { from.cast::<[i32; WIDTH]>().read_unaligned() }
     }
 
     #[inline(always)]
-    unsafe fn splat_pair(from: *const i16) -> [i16; 16] {
-        // SAFETY: the caller's pointer is good for two numbers.
-        let pair = unsafe { from.cast::<[i16; 2]>().read() };
-        from_fn(|place| pair[place % 2])
+    fn dot_bytes(sums: [i32; WIDTH], unsigned: [i32; WIDTH], signed: [i32; WIDTH]) -> [i32; WIDTH] {
+        let product = |lane: usize, byte: u32| {
+            (unsigned[lane] >> (8 * byte) & 0xff) * i32::from((signed[lane] >> (8 * byte)) as i8)
+        };
+        from_fn(|lane| sums[lane] + product(lane, 0) + product(lane, 1) + product(lane, 2) + product(lane, 3))
     }
 
     #[inline(always)]
-    fn dot_pairs(sums: [i32; 8], left: [i16; 16], right: [i16; 16]) -> [i32; 8] {
-        let product = |place: usize| i32::from(left[place]).wrapping_mul(i32::from(right[place]));
-        from_fn(|lane| sums[lane].wrapping_add(product(2 * lane)).wrapping_add(product(2 * lane + 1)))
+    fn sub_product(sums: [i32; WIDTH], factor: [i32; WIDTH], other: [i32; WIDTH]) -> [i32; WIDTH] {
+        from_fn(|lane| sums[lane].wrapping_sub(factor[lane].wrapping_mul(other[lane])))
     }
 
     #[inline(always)]
-    fn to_floats(sums: [i32; 8]) -> Self {
-        Portable(sums.map(|sum| sum as f32))
+    fn to_floats(integers: [i32; WIDTH]) -> Self {
+        Portable(integers.map(|integer| integer as f32))
+    }
+
+    #[inline(always)]
+    fn prefetch(address: *const u8) {
+        let _ = address;
     }
 }
 
-super::table::kernels!(Portable, 2, []);
+super::table::kernels!(Eight, 2, []);

@@ -3,28 +3,33 @@
 //! A tile is up to six rows by one panel of columns. Its sums live in registers while depth runs (Goto & van de Geijn,
 //! 2008, <https://doi.org/10.1145/1356052.1356053>); the panel stays in the first cache while the rows run past it.
 
-use super::lanes::{Lanes, gelu, gelu_tanh, relu};
-use super::pack::{Bf16Pair, I8Pair};
+use super::lanes::{Lanes, each, gelu, gelu_tanh, relu};
+use super::pack::CACHE_LINE;
+use super::weights::Weights;
+use std::ops::Range;
 
 /// Most rows of a register tile: with two vectors of columns, sums, weights and an input fill AVX2's sixteen registers.
 /// (Four rows by three vectors want fewer loads, but measured 7 % slower: the compiler runs out of registers.)
 pub(super) const TILE_ROWS: usize = 6;
 
-/// Input rows that pass a panel before the next: half of the second cache of Zen and of Intel's clients.
+/// Bytes of input rows that pass a panel before the next: less than half of the smallest second cache of a CPU with AVX2
+/// in use (512 KiB on Zen). Measured from 48 KiB up, the size makes no difference.
 const CHUNK_BYTES: usize = 192 << 10;
 
-/// A loop of a constant number of turns. Unlike an iterator's, its body is certain to become part of the entry point that
-/// enables the instructions.
-macro_rules! each {
-    ($index:ident in $turns:expr => $body:expr) => {{
-        let mut $index = 0;
-        while $index < $turns {
-            $body;
-            $index += 1;
+/// Calls a function that is generic in its number of rows.
+macro_rules! for_rows {
+    ($rows:expr, $function:ident::<$($generic:tt),*>($($argument:expr),*)) => {
+        match $rows {
+            1 => $function::<$($generic,)* 1>($($argument),*),
+            2 => $function::<$($generic,)* 2>($($argument),*),
+            3 => $function::<$($generic,)* 3>($($argument),*),
+            4 => $function::<$($generic,)* 4>($($argument),*),
+            5 => $function::<$($generic,)* 5>($($argument),*),
+            _ => $function::<$($generic,)* 6>($($argument),*),
         }
-    }};
+    };
 }
-pub(super) use each;
+pub(super) use for_rows;
 
 /// What becomes of a product and its bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,162 +46,20 @@ pub enum After {
     Relu,
 }
 
-/// How weights stand in memory, and how they are multiplied.
-pub(super) trait Weights: Copy {
-    /// What the rows to be multiplied hold.
-    type Input: Copy;
-    /// What products are summed in.
-    type Sums<V: Lanes>: Copy;
-    /// Steps of depth of which one of these holds the weights.
-    const STEPS: usize;
-    /// Columns of which one of these holds the weights.
-    const COLUMNS: usize;
-    /// How often a step is written out in a row: what is around its sums is up to a third of its instructions, but some
-    /// leave the compiler too few registers.
-    const UNROLLED: usize;
-
-    /// # Safety
-    /// The CPU has the instructions of `V`.
-    unsafe fn zeros<V: Lanes>() -> Self::Sums<V>;
-
-    fn to_floats<V: Lanes>(sums: Self::Sums<V>) -> V;
-
-    /// Adds the products of [`Self::STEPS`] inputs of every row with their weights.
-    ///
-    /// # Safety
-    /// The CPU has the instructions of `V`; from `at` on the rows are good for so many inputs, and `weights` for `N`
-    /// vectors of them.
-    unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
-        sums: &mut [[Self::Sums<V>; N]; ROWS],
-        rows: [*const Self::Input; ROWS],
-        at: usize,
-        weights: *const Self,
-    );
+/// Memory to be asked for while a tile is summed: a few rows are done with a panel sooner than memory yields the next, so
+/// every tile over a panel asks for its share of the one behind. Measured at 8 tokens: a quarter less time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    from: *const u8,
+    /// Bytes a turn of the loop.
+    stride: usize,
 }
 
-impl Weights for f32 {
-    type Input = f32;
-    type Sums<V: Lanes> = V;
-    const STEPS: usize = 1;
-    const COLUMNS: usize = 1;
-    const UNROLLED: usize = 4;
-
-    #[inline(always)]
-    unsafe fn zeros<V: Lanes>() -> V {
-        // SAFETY: as the caller says.
-        unsafe { V::splat(0.0) }
-    }
-
-    #[inline(always)]
-    fn to_floats<V: Lanes>(sums: V) -> V {
-        sums
-    }
-
-    #[inline(always)]
-    unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
-        sums: &mut [[V; N]; ROWS],
-        rows: [*const f32; ROWS],
-        at: usize,
-        weights: *const f32,
-    ) {
-        // SAFETY: as the caller says.
-        unsafe {
-            let mut vectors = [V::splat(0.0); N];
-            each!(place in N => vectors[place] = V::load(weights.add(place * V::WIDTH)));
-            multiply_add(sums, rows, at, vectors);
-        }
-    }
-}
-
-impl Weights for Bf16Pair {
-    type Input = f32;
-    type Sums<V: Lanes> = V;
-    const STEPS: usize = 1;
-    const COLUMNS: usize = 2;
-    const UNROLLED: usize = 1;
-
-    #[inline(always)]
-    unsafe fn zeros<V: Lanes>() -> V {
-        // SAFETY: as the caller says.
-        unsafe { V::splat(0.0) }
-    }
-
-    #[inline(always)]
-    fn to_floats<V: Lanes>(sums: V) -> V {
-        sums
-    }
-
-    #[inline(always)]
-    unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
-        sums: &mut [[V; N]; ROWS],
-        rows: [*const f32; ROWS],
-        at: usize,
-        weights: *const Bf16Pair,
-    ) {
-        // SAFETY: as the caller says.
-        unsafe {
-            let mut vectors = [V::splat(0.0); N];
-            each!(pair in N / 2 => {
-                let second = V::load(weights.add(pair * V::WIDTH).cast());
-                vectors[2 * pair] = second.low_half();
-                vectors[2 * pair + 1] = second;
-            });
-            multiply_add(sums, rows, at, vectors);
-        }
-    }
-}
-
-/// # Safety
-/// The rows are good for more than `at` inputs.
-#[inline(always)]
-unsafe fn multiply_add<V: Lanes, const N: usize, const ROWS: usize>(
-    sums: &mut [[V; N]; ROWS],
-    rows: [*const f32; ROWS],
-    at: usize,
-    weights: [V; N],
-) {
-    each!(row in ROWS => {
-        // SAFETY: as the caller says; the weights vouch for the CPU.
-        let input = unsafe { V::splat(*rows[row].add(at)) };
-        each!(place in N => sums[row][place] = input.mul_add(weights[place], sums[row][place]));
-    });
-}
-
-impl Weights for I8Pair {
-    type Input = i16;
-    type Sums<V: Lanes> = V::Sums;
-    const STEPS: usize = 2;
-    const COLUMNS: usize = 1;
-    const UNROLLED: usize = 1;
-
-    #[inline(always)]
-    unsafe fn zeros<V: Lanes>() -> V::Sums {
-        // SAFETY: as the caller says.
-        unsafe { V::zeros() }
-    }
-
-    #[inline(always)]
-    fn to_floats<V: Lanes>(sums: V::Sums) -> V {
-        V::to_floats(sums)
-    }
-
-    /// Exact as long as no sum leaves 32 bits; `Linear` sees to that.
-    #[inline(always)]
-    unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
-        sums: &mut [[V::Sums; N]; ROWS],
-        rows: [*const i16; ROWS],
-        at: usize,
-        weights: *const I8Pair,
-    ) {
-        // SAFETY: as the caller says.
-        unsafe {
-            let mut pairs = [V::load_i8(weights.cast()); N];
-            each!(place in N => pairs[place] = V::load_i8(weights.add(place * V::WIDTH).cast()));
-            each!(row in ROWS => {
-                let input = V::splat_pair(rows[row].add(at));
-                each!(place in N => sums[row][place] = V::dot_pairs(sums[row][place], pairs[place], input));
-            });
-        }
+impl Ahead {
+    /// The share of one of `tiles` over a panel, of which `turn` bytes are read a turn of the loop.
+    fn share<W>(panel: &[W], turn: usize, index: usize, tiles: usize) -> Self {
+        let bytes = size_of_val(panel);
+        Ahead { from: panel.as_ptr().cast::<u8>().wrapping_add(bytes + bytes / tiles * index), stride: turn / tiles }
     }
 }
 
@@ -211,17 +74,25 @@ pub(super) unsafe fn sums<V: Lanes, W: Weights, const N: usize, const ROWS: usiz
     stride: usize,
     panel: *const W,
     depth: usize,
+    ahead: Option<Ahead>,
 ) -> [[W::Sums<V>; N]; ROWS] {
     // Opaque, so that they stay in registers: the compiler would work them out anew at every step.
     let rows: [_; ROWS] = std::hint::black_box(std::array::from_fn(|row| inputs.wrapping_add(row * stride)));
     let width = N * V::WIDTH / W::COLUMNS;
     let unrolled = depth - depth % (W::UNROLLED * W::STEPS);
+    let mut ahead = ahead;
     // SAFETY: as the caller says.
     unsafe {
         let mut sums = [[W::zeros::<V>(); N]; ROWS];
         let (mut at, mut panel) = (0, panel);
         while at < unrolled {
             each!(step in W::UNROLLED => W::multiply(&mut sums, rows, at + step * W::STEPS, panel.add(step * width)));
+            if let Some(ahead) = &mut ahead {
+                each!(line in (W::UNROLLED * width * size_of::<W>()).div_ceil(CACHE_LINE) => {
+                    V::prefetch(ahead.from.wrapping_add(line * CACHE_LINE));
+                });
+                ahead.from = ahead.from.wrapping_add(ahead.stride);
+            }
             at += W::UNROLLED * W::STEPS;
             panel = panel.add(W::UNROLLED * width);
         }
@@ -247,8 +118,8 @@ pub(super) struct Product<'a, W: Weights> {
     pub weights: &'a [W],
     /// As long as all panels.
     pub bias: &'a [f32],
-    /// Of whole numbers: what one is worth, a row and a column (as long as all panels).
-    pub scales: Option<(&'a [f32], &'a [f32])>,
+    /// Of whole numbers, for all rows and panels.
+    pub scales: W::Scales<'a>,
     /// `[rows, columns]`.
     pub outputs: &'a mut [f32],
     pub after: After,
@@ -258,51 +129,28 @@ pub(super) struct Product<'a, W: Weights> {
 /// The CPU has the instructions of `V`; the slices are as long as [`Product`] says, for panels of `N` vectors.
 #[inline(always)]
 pub(super) unsafe fn multiply<V: Lanes, W: Weights, const N: usize>(mut product: Product<'_, W>) {
-    let chunk = (CHUNK_BYTES / (product.depth * size_of::<W::Input>())).max(TILE_ROWS);
+    let most = (CHUNK_BYTES / (product.depth * size_of::<W::Input>())).max(TILE_ROWS);
     let mut start = 0;
     while start < product.rows {
-        let end = (start + chunk).min(product.rows);
+        let left = product.rows - start;
+        let end = start + left.div_ceil(left.div_ceil(most));
         for panel in 0..product.columns.div_ceil(N * V::WIDTH) {
             let mut row = start;
-            let mut tiles = (end - start).div_ceil(TILE_ROWS);
+            let all = (end - start).div_ceil(TILE_ROWS);
+            let mut tiles = all;
             while tiles > 0 {
                 let rows = (end - row).div_ceil(tiles);
                 // SAFETY: panel and rows are inside what the caller vouches for.
-                unsafe { tile_of::<V, W, N>(&mut product, panel, row, rows) };
+                unsafe {
+                    for_rows!(rows, tile::<V, W, N>(&mut product, panel, row, [all - tiles, all]));
+                    activate::<V, W, N>(&mut product, panel, row..row + rows);
+                }
                 row += rows;
                 tiles -= 1;
             }
         }
         start = end;
     }
-}
-
-/// Calls a function that is generic in its number of rows.
-macro_rules! for_rows {
-    ($rows:expr, $function:ident::<$($generic:ty),*; $n:ident>($($argument:expr),*)) => {
-        match $rows {
-            1 => $function::<$($generic,)* $n, 1>($($argument),*),
-            2 => $function::<$($generic,)* $n, 2>($($argument),*),
-            3 => $function::<$($generic,)* $n, 3>($($argument),*),
-            4 => $function::<$($generic,)* $n, 4>($($argument),*),
-            5 => $function::<$($generic,)* $n, 5>($($argument),*),
-            _ => $function::<$($generic,)* $n, 6>($($argument),*),
-        }
-    };
-}
-pub(super) use for_rows;
-
-/// # Safety
-/// As of [`multiply`], and panel and rows exist.
-#[inline(always)]
-unsafe fn tile_of<V: Lanes, W: Weights, const N: usize>(
-    product: &mut Product<'_, W>,
-    panel: usize,
-    row: usize,
-    rows: usize,
-) {
-    // SAFETY: as the caller says.
-    unsafe { for_rows!(rows, tile::<V, W; N>(product, panel, row)) }
 }
 
 /// # Safety
@@ -312,6 +160,7 @@ unsafe fn tile<V: Lanes, W: Weights, const N: usize, const ROWS: usize>(
     product: &mut Product<'_, W>,
     panel: usize,
     first: usize,
+    [index, tiles]: [usize; 2],
 ) {
     let (depth, columns) = (product.depth, product.columns);
     let start = panel * N * V::WIDTH;
@@ -319,37 +168,57 @@ unsafe fn tile<V: Lanes, W: Weights, const N: usize, const ROWS: usize>(
     // stored only where the outputs have it.
     unsafe {
         let inputs = product.inputs.as_ptr().add(first * depth);
-        let weights = product.weights.as_ptr().add(start * depth / (W::STEPS * W::COLUMNS));
-        let sums: [[W::Sums<V>; N]; ROWS] = sums::<V, W, N, ROWS>(inputs, depth, weights, depth);
-        let mut outputs = [[V::splat(0.0); N]; ROWS];
+        let step = N * V::WIDTH / W::COLUMNS;
+        let length = step * depth / W::STEPS;
+        let weights = product.weights.get_unchecked(panel * length..(panel + 1) * length);
+        let ahead = Ahead::share(weights, W::UNROLLED * step * size_of::<W>(), index, tiles);
+        let sums: [[W::Sums<V>; N]; ROWS] = sums::<V, W, N, ROWS>(inputs, depth, weights.as_ptr(), depth, Some(ahead));
         each!(place in N => {
             let column = start + place * V::WIDTH;
-            let bias = V::load(product.bias.as_ptr().add(column));
-            each!(row in ROWS => {
-                let mut sum = W::to_floats::<V>(sums[row][place]);
-                if let Some((row_scales, column_scales)) = product.scales {
-                    let scale = V::splat(*row_scales.as_ptr().add(first + row));
-                    sum = sum.mul(scale.mul(V::load(column_scales.as_ptr().add(column))));
-                }
-                outputs[row][place] = sum.add(bias);
-            });
-        });
-        match product.after {
-            After::Store | After::Add => {}
-            After::Gelu => each!(row in ROWS => each!(place in N => outputs[row][place] = gelu(outputs[row][place]))),
-            After::GeluTanh => {
-                each!(row in ROWS => each!(place in N => outputs[row][place] = gelu_tanh(outputs[row][place])))
-            }
-            After::Relu => each!(row in ROWS => each!(place in N => outputs[row][place] = relu(outputs[row][place]))),
-        }
-        each!(row in ROWS => each!(place in N => {
-            let column = start + place * V::WIDTH;
             if column < columns {
-                let to = product.outputs.as_mut_ptr().add((first + row) * columns + column);
-                let output = outputs[row][place];
-                let output = if product.after == After::Add { output.add(V::load(to)) } else { output };
-                output.store(to);
+                let bias = V::load(product.bias.as_ptr().add(column));
+                each!(row in ROWS => {
+                    let mut sum = W::scale::<V>(sums[row][place], product.scales, first + row, column).add(bias);
+                    let output = product.outputs.as_mut_ptr().add((first + row) * columns + column);
+                    if product.after == After::Add {
+                        sum = sum.add(V::load(output));
+                    }
+                    sum.store(output);
+                });
             }
-        }));
+        });
+    }
+}
+
+/// What follows a tile's sums, while they are in the first cache.
+///
+/// # Safety
+/// As of [`multiply`], and panel and rows exist.
+#[inline(always)]
+unsafe fn activate<V: Lanes, W: Weights, const N: usize>(
+    product: &mut Product<'_, W>,
+    panel: usize,
+    rows: Range<usize>,
+) {
+    let columns = panel * N * V::WIDTH..((panel + 1) * N * V::WIDTH).min(product.columns);
+    /// A function of every output. Written out for each function: handed over as a value it would not be inlined.
+    macro_rules! map {
+        ($function:ident) => {
+            for row in rows {
+                for column in columns.clone().step_by(V::WIDTH) {
+                    // SAFETY: panel and rows exist, and a vector divides the columns.
+                    unsafe {
+                        let output = product.outputs.as_mut_ptr().add(row * product.columns + column);
+                        $function(V::load(output)).store(output);
+                    }
+                }
+            }
+        };
+    }
+    match product.after {
+        After::Store | After::Add => {}
+        After::Gelu => map!(gelu),
+        After::GeluTanh => map!(gelu_tanh),
+        After::Relu => map!(relu),
     }
 }

@@ -2,13 +2,6 @@
 
 use super::lanes::Lanes;
 
-/// The largest whole number an activation becomes. Thirteen bits: 4,096 products with weights of at most 127 stay
-/// within 32 bits, and the rounding of activations is no longer what an int8 product loses.
-pub(super) const LARGEST_INPUT: f32 = 4095.0;
-
-/// A row whose largest entry is below this counts as zeros: its scale would be denormal.
-const SMALLEST: f32 = 1e-30;
-
 /// Layer normalisation over rows of `gain.len()`, in place. Ba et al., 2016, <https://arxiv.org/abs/1607.06450>.
 ///
 /// # Safety
@@ -51,37 +44,6 @@ pub(super) unsafe fn add<V: Lanes>(parts: [&[f32]; 3], sum: &mut [f32]) {
         unsafe {
             let [first, second, third] = parts.map(|part| part.as_ptr().add(at));
             V::load(first).add(V::load(second)).add(V::load(third)).store(sum.as_mut_ptr().add(at));
-        }
-    }
-}
-
-/// Rows of `factors · inputs` as whole numbers up to [`LARGEST_INPUT`], and what one of them is worth in each row. Of NaN
-/// it makes some number.
-///
-/// # Safety
-/// The CPU has the instructions of `V`; `inputs` and `outputs` are `scales.len()` rows as long as `factors`, a multiple of
-/// the vector.
-#[inline(always)]
-pub(super) unsafe fn round<V: Lanes>(inputs: &[f32], factors: &[f32], outputs: &mut [i16], scales: &mut [f32]) {
-    let depth = factors.len();
-    for (row, scale) in scales.iter_mut().enumerate() {
-        // SAFETY: the row is inside what the caller vouches for.
-        unsafe {
-            let (input, output) = (inputs.as_ptr().add(row * depth), outputs.as_mut_ptr().add(row * depth));
-            let mut largest = V::splat(0.0);
-            for at in (0..depth).step_by(V::WIDTH) {
-                let scaled = V::load(input.add(at)).mul(V::load(factors.as_ptr().add(at)));
-                largest = scaled.abs().max(largest);
-            }
-            let largest = largest.largest();
-            let usable = largest >= SMALLEST;
-            *scale = if usable { largest / LARGEST_INPUT } else { 0.0 };
-            let inverse = V::splat(if usable { LARGEST_INPUT / largest } else { 0.0 });
-            let (lowest, highest) = (V::splat(-LARGEST_INPUT), V::splat(LARGEST_INPUT));
-            for at in (0..depth).step_by(V::WIDTH) {
-                let scaled = V::load(input.add(at)).mul(V::load(factors.as_ptr().add(at)));
-                scaled.mul(inverse).max(lowest).min(highest).store_i16(output.add(at));
-            }
         }
     }
 }

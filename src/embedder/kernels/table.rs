@@ -1,8 +1,9 @@
 //! The kernels of a level: entry points that enable its instructions and inline the generic code into them.
 
 use super::attention::Attention;
-use super::pack::{Bf16Pair, I8Pair};
+use super::pack::{Bf16Pair, Bytes};
 use super::product::Product;
+use super::whole::Rounding;
 
 /// Functions of one instruction set.
 ///
@@ -15,10 +16,10 @@ pub(super) struct Kernels {
     pub vectors: usize,
     pub multiply_f32: unsafe fn(Product<'_, f32>),
     pub multiply_bf16: unsafe fn(Product<'_, Bf16Pair>),
-    pub multiply_i8: unsafe fn(Product<'_, I8Pair>),
+    pub multiply_bytes: unsafe fn(Product<'_, Bytes>),
     pub normalise: unsafe fn(rows: &mut [f32], gain: &[f32], shift: &[f32], epsilon: f32),
     pub add: unsafe fn(parts: [&[f32]; 3], sum: &mut [f32]),
-    pub round: unsafe fn(inputs: &[f32], factors: &[f32], outputs: &mut [i16], scales: &mut [f32]),
+    pub round: unsafe fn(Rounding<'_>),
     pub attend: unsafe fn(Attention<'_>),
 }
 
@@ -30,7 +31,7 @@ macro_rules! kernels {
             vectors: $vectors,
             multiply_f32: entries::multiply_f32,
             multiply_bf16: entries::multiply_bf16,
-            multiply_i8: entries::multiply_i8,
+            multiply_bytes: entries::multiply_bytes,
             normalise: entries::normalise,
             add: entries::add,
             round: entries::round,
@@ -40,14 +41,14 @@ macro_rules! kernels {
         /// # Safety
         /// Of every function: the CPU has the instructions, and what the function it inlines says of slices.
         mod entries {
-            use super::super::{attention, pack::{Bf16Pair, I8Pair}, product, rows};
+            use super::super::{attention, pack::{Bf16Pair, Bytes}, product, rows, whole};
 
             super::super::table::entry!([$($features)?] multiply_f32(it: product::Product<'_, f32>) product::multiply::<super::$lanes, f32, $vectors>);
             super::super::table::entry!([$($features)?] multiply_bf16(it: product::Product<'_, Bf16Pair>) product::multiply::<super::$lanes, Bf16Pair, $vectors>);
-            super::super::table::entry!([$($features)?] multiply_i8(it: product::Product<'_, I8Pair>) product::multiply::<super::$lanes, I8Pair, $vectors>);
+            super::super::table::entry!([$($features)?] multiply_bytes(it: product::Product<'_, Bytes>) product::multiply::<super::$lanes, Bytes, $vectors>);
             super::super::table::entry!([$($features)?] normalise(rows: &mut [f32], gain: &[f32], shift: &[f32], epsilon: f32) rows::normalise::<super::$lanes>);
             super::super::table::entry!([$($features)?] add(parts: [&[f32]; 3], sum: &mut [f32]) rows::add::<super::$lanes>);
-            super::super::table::entry!([$($features)?] round(inputs: &[f32], factors: &[f32], outputs: &mut [i16], scales: &mut [f32]) rows::round::<super::$lanes>);
+            super::super::table::entry!([$($features)?] round(it: whole::Rounding<'_>) whole::round::<super::$lanes>);
             super::super::table::entry!([$($features)?] attend(it: attention::Attention<'_>) attention::attend::<super::$lanes>);
         }
     };
