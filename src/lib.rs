@@ -8,6 +8,7 @@
 //! | what a request is, and the facts read off it | `chat.rs`, `features.rs` |
 //! | text to vectors | `embedder/` |
 //! | vectors to quality per class: head, index, join | `classifier/` |
+//! | the arithmetic of the two, in vector instructions | `kernels/` |
 //! | what the caller wants; class and deployment chosen by it | `policy/` |
 //! | attempts, streaming, what is recorded when the body ends | `forward.rs`, `record/` |
 //! | who answers: OpenAI-compatible endpoints, the local model | `providers/` |
@@ -19,7 +20,7 @@
 //! | how a routing model is trained | `../training/` |
 //!
 //! Dependencies point one way: `main → cli → http → router → {embedder, classifier, policy, providers, record} →
-//! {chat, config, error}`; training reads embedder and classifier only; teaching changes the router's model and starts
+//! {chat, config, error}`; embedder and classifier compute with kernels; training reads embedder and classifier only; teaching changes the router's model and starts
 //! training as a process of its own.
 
 pub mod chat;
@@ -32,6 +33,8 @@ pub mod error;
 pub mod features;
 pub mod forward;
 pub mod http;
+#[expect(unsafe_code, reason = "vector instructions; nowhere else is any unsafe code")]
+mod kernels;
 pub mod money;
 pub mod policy;
 pub mod providers;

@@ -66,7 +66,14 @@ impl Router {
         fits(&config, embedder.spec(), &model)?;
         let (decisions, health) = (Decisions::new(config.record.keep), HealthBook::new(config.record.clone()));
         let teaching = Teaching::new(&config);
+        model.grow_graph();
         Ok(Router { config, model: ArcSwap::from_pointee(model), embedder, fleet, decisions, health, teaching })
+    }
+
+    /// Lets a routing model serve from now on; requests under way keep the one they began with.
+    pub fn install(&self, model: RoutingModel) {
+        model.grow_graph();
+        self.model.store(Arc::new(model));
     }
 
     /// Decides about a request, forwards it, and records what comes of it when the body ends.

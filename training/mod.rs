@@ -99,6 +99,7 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
         )));
     }
     let lesson = Lesson::of(task, teaching, &classes)?;
+    lesson.check_known(&classes, 2 * folds)?;
     let all: Vec<usize> = (0..task.exemplars.len()).collect();
     let fitting = task.recipe.fitting(teaching);
     let rounds = if enough_sources(task, teaching) { folds + fitting.familiar_folds } else { folds } + 1;
@@ -308,6 +309,20 @@ impl<'a> Lesson<'a> {
         };
         let known = task.exemplars.iter().map(row).collect::<Result<_>>()?;
         Ok(Lesson { teaching, inputs: task.inputs, known, reworded: task.reworded })
+    }
+
+    /// Refuses outcomes of which a name is known on too few prompts: of many such means the best looks far better than it is.
+    fn check_known(&self, classes: &[String], least: usize) -> Result<()> {
+        for (at, class) in classes.iter().enumerate().filter(|_| self.teaching == Teaching::Outcomes) {
+            let known = self.known.iter().filter(|row| !row[at].is_nan()).count();
+            if known < least {
+                return Err(Error::Model(format!(
+                    "`{class}` has scores on {known} of {} prompts: expected at least {least}; leave it out, or map it onto another name (--map)",
+                    self.known.len()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The head's inputs of a row.

@@ -1,6 +1,7 @@
 //! How a routing model is trained: the values of `recipe.toml`.
 
 use crate::classifier::head::Teaching;
+use crate::embedder::VIEWS;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -49,11 +50,14 @@ impl Recipe {
     pub fn load(file: Option<&Path>) -> Result<Self> {
         let Some(path) = file else { return Ok(Self::shipped()) };
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        toml::from_str(&text).map_err(|error| Error::Config {
-            file: path.display().to_string(),
-            key: "recipe".into(),
-            problem: error.message().into(),
-        })
+        let wrong = |key: String, problem: String| Error::Config { file: path.display().to_string(), key, problem };
+        let recipe: Recipe = toml::from_str(&text).map_err(|error| wrong("recipe".into(), error.message().into()))?;
+        for (part, fitting) in [("labels", &recipe.labels), ("outcomes", &recipe.outcomes)] {
+            if let Some((key, expected)) = fitting.wrong() {
+                return Err(wrong(format!("{part}.{key}"), format!("expected {expected}")));
+            }
+        }
+        Ok(recipe)
     }
 
     /// The shipped recipe.
@@ -71,6 +75,46 @@ impl Recipe {
 }
 
 impl Fitting {
+    /// The first value that nothing can be trained with, and what was expected.
+    fn wrong(&self) -> Option<(&'static str, String)> {
+        let counts = [
+            ("folds", self.folds, 2..=100),
+            ("familiar_folds", self.familiar_folds, 2..=100),
+            ("hidden", self.hidden, 1..=4_096),
+            ("components", self.components, 1..=1_024),
+            ("landmarks", self.landmarks, 1..=20_000),
+            ("epochs", self.epochs, 0..=10_000),
+            ("batch", self.batch, 1..=65_536),
+            ("neighbors", self.neighbors, 1..=10_000),
+        ];
+        let count = counts.into_iter().find(|(_, value, range)| !range.contains(value));
+        if let Some((key, _, range)) = count {
+            return Some((key, format!("a whole number from {} to {}", range.start(), range.end())));
+        }
+        let numbers = [
+            ("components_share", f64::from(self.components_share), 0.0..=1.0),
+            ("dropout", f64::from(self.dropout), 0.0..=0.95),
+            ("smoothing", f64::from(self.smoothing), 0.0..=0.9),
+            ("reworded", self.reworded, 0.0..=1.0),
+            ("gate_share", self.gate_share, 0.0..=0.5),
+            ("learning_rate", self.learning_rate, 1e-6..=1.0),
+            ("weight_decay", self.weight_decay, 0.0..=10.0),
+            ("sharpness", f64::from(self.sharpness), 0.01..=100.0),
+            ("ridge", self.ridge, 1e-6..=1e6),
+            ("temperature", self.temperature, 1e-3..=100.0),
+            ("shrink", self.shrink, 0.0..=1e6),
+        ];
+        let number = numbers.into_iter().find(|(_, value, range)| !range.contains(value));
+        if let Some((key, _, range)) = number {
+            return Some((key, format!("a number from {} to {}", range.start(), range.end())));
+        }
+        let views = self.component_views.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
+        (self.component_views.len() != VIEWS.len()
+            || !views
+            || self.component_views.iter().all(|weight| *weight == 0.0))
+        .then(|| ("component_views", format!("{} numbers of 0 and more, not all 0", VIEWS.len())))
+    }
+
     /// Epochs over a number of samples, so that there are at least `min_steps` steps.
     pub fn epochs_for(&self, samples: usize, min_steps: usize) -> usize {
         self.epochs.max(min_steps.div_ceil(samples.div_ceil(self.batch).max(1)))

@@ -21,6 +21,9 @@ const RIDGE: f64 = 1e-3;
 /// Pull of the deviations' weights toward zero, as a share of the features' mean square.
 const SHRINK: f64 = 1e-2;
 
+/// Shares of the prompts of unseen sources that count as wholly strange, tried in this order.
+const STRANGE: [f64; 5] = [0.5, 0.6, 0.7, 0.8, 0.9];
+
 /// Shares of the fitted contrasts that are tried on sources never seen; of equals the first is taken.
 const SHARES: [f64; 6] = [1.0, 0.75, 0.5, 0.25, 0.1, 0.01];
 
@@ -59,13 +62,26 @@ pub fn outcomes(near: &[OutOfFold], far: &[OutOfFold], mean: &[f64]) -> Join {
     if far.is_empty() {
         return Join::Outcomes { mean: mean.to_vec(), near: fitted.clone(), far: fitted, familiar: [0.0, 0.0] };
     }
-    let median = |items: &[OutOfFold]| {
+    let similarity = |items: &[OutOfFold], share: f64| {
         let mut all: Vec<f64> = items.iter().map(|item| item.nearest).collect();
         all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
+        all[((all.len() as f64 * share) as usize).min(all.len() - 1)]
     };
     let far_fitted = cautious(far, mean, deviation(far, mean));
-    Join::Outcomes { mean: mean.to_vec(), near: fitted, far: far_fitted, familiar: [median(far), median(near)] }
+    let with = |share: f64| {
+        let strange = similarity(far, share);
+        let usual = similarity(near, 0.5).max(strange);
+        Join::Outcomes {
+            mean: mean.to_vec(),
+            near: fitted.clone(),
+            far: far_fitted.clone(),
+            familiar: [strange, usual],
+        }
+    };
+    // The least that keeps choices on unseen sources from losing against the best single class.
+    let harmless = |join: &Join| leads(far, mean, join).iter().sum::<f64>() >= 0.0;
+    let tried = STRANGE.map(with);
+    tried.iter().find(|join| harmless(join)).unwrap_or(&tried[STRANGE.len() - 1]).clone()
 }
 
 /// The contrasts of a deviation, turned down until choices made by it are worth more than the best single class on
@@ -73,26 +89,27 @@ pub fn outcomes(near: &[OutOfFold], far: &[OutOfFold], mean: &[f64]) -> Join {
 /// is none. They never vanish wholly: where they change no choice they still put prompts in order.
 fn cautious(items: &[OutOfFold], mean: &[f64], fitted: Deviation) -> Deviation {
     let turned = |share: f64| Deviation { contrast: fitted.contrast.map(|weight| weight * share), ..fitted.clone() };
-    let single = likeliest(mean);
     let lead = |deviation: &Deviation| -> f64 {
-        let join = Join::Outcomes {
-            mean: mean.to_vec(),
-            near: deviation.clone(),
-            far: deviation.clone(),
-            familiar: [0.0, 0.0],
-        };
-        let mut sources: BTreeMap<usize, f64> = BTreeMap::new();
-        for item in items {
-            let chosen = likeliest(&join.estimate(&item.sources, 1.0));
-            *sources.entry(item.source).or_default() += value(item, chosen) - value(item, single);
-        }
-        let (count, sum) = (sources.len() as f64, sources.values().sum::<f64>());
-        let spread: f64 = sources.values().map(|gain| (gain - sum / count).powi(2)).sum();
+        let (near, far) = (deviation.clone(), deviation.clone());
+        let leads = leads(items, mean, &Join::Outcomes { mean: mean.to_vec(), near, far, familiar: [0.0, 0.0] });
+        let (count, sum) = (leads.len() as f64, leads.iter().sum::<f64>());
+        let spread: f64 = leads.iter().map(|lead| (lead - sum / count).powi(2)).sum();
         sum - (spread * count / (count - 1.0).max(1.0)).sqrt()
     };
     let trials = SHARES.map(turned);
     let leads: Vec<f64> = trials.iter().map(lead).collect();
     trials[likeliest(&leads)].clone()
+}
+
+/// What a join's choices score more than the best single class, summed for each source.
+fn leads(items: &[OutOfFold], mean: &[f64], join: &Join) -> Vec<f64> {
+    let single = likeliest(mean);
+    let mut sources: BTreeMap<usize, f64> = BTreeMap::new();
+    for item in items {
+        let chosen = likeliest(&join.estimate(&item.sources, item.nearest));
+        *sources.entry(item.source).or_default() += value(item, chosen) - value(item, single);
+    }
+    sources.into_values().collect()
 }
 
 /// The score that choosing a class gave; an unknown one counts as nothing.

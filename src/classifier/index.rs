@@ -1,22 +1,32 @@
-//! The index of exemplars in the learned space: an hnsw_rs graph, with the exact scan beside it as its oracle.
-//! The scan serves small sets, where it is faster than the graph. All use of hnsw_rs is in this file.
+//! The index of exemplars in the learned space. Every vector is compared with the query in whole numbers
+//! (`kernels/scan.rs`), and the most similar once more exactly; for large sets an hnsw_rs graph is built in the
+//! background and takes over. All use of hnsw_rs is in this file.
 
+use crate::kernels::{Rounded, Scan};
 use hnsw_rs::prelude::{Distance, Hnsw};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
-/// Below this many exemplars the exact scan serves. The graph answers sooner from some 10,000 on, but takes 16 s to
-/// build at 16,000, where the scan answers in 0.6 ms (measured table in ARCHITECTURE.md).
-pub const EXACT_BELOW: usize = 20_000;
+/// From this many exemplars on the graph answers sooner than the scan (measured table in ARCHITECTURE.md).
+pub const GRAPH_FROM: usize = 50_000;
 
-/// Graph parameters: links per node, candidates while building, candidates while searching (recall@20 0.97 to 1 up to 32,000, see ARCHITECTURE.md).
+/// Graph parameters: links per node, candidates while building, candidates while searching (recall in ARCHITECTURE.md).
 const LINKS: usize = 16;
 const EF_BUILD: usize = 200;
 const EF_SEARCH: usize = 64;
 const MAX_LAYERS: usize = 16;
 
+/// The most similar of the scan that are compared exactly: so many times as wanted, and so many more.
+const AGAIN: usize = 3;
+const MORE: usize = 40;
+
+/// Vectors placed in the graph between two looks whether anybody still wants it.
+const PLACED_AT_ONCE: usize = 256;
+
 /// Vectors of unit length, searched by cosine similarity. A clone is cheap, and may then be changed apart: what is
-/// added is scanned beside the graph, what is removed is left out of its answers, since hnsw_rs cannot delete.
+/// added is compared beside the rest, what is removed is left out of the answers, since hnsw_rs cannot delete.
 #[derive(Clone)]
 pub struct Index {
     width: usize,
@@ -28,7 +38,11 @@ pub struct Index {
 /// What does not change once built.
 struct Built {
     vectors: Vec<f32>,
-    graph: Option<Hnsw<'static, f32, Cosine>>,
+    /// Absent where the width is one that it does not support.
+    scan: Option<Scan>,
+    graph: OnceLock<Hnsw<'static, f32, Cosine>>,
+    /// Whether the graph was begun.
+    growing: AtomicBool,
 }
 
 /// A vector found.
@@ -51,25 +65,50 @@ impl Distance<f32> for Cosine {
     }
 }
 
+thread_local! {
+    /// Buffers of a scan: the query in whole numbers, and the similarities.
+    static SCRATCH: RefCell<(Rounded, Vec<f32>)> = RefCell::default();
+}
+
 impl Index {
-    /// Builds an index over `vectors` (row after row, `width` each, of unit length). Inserted one by one: the
-    /// parallel insert of hnsw_rs is not reproducible.
+    /// Builds an index over `vectors` (row after row, `width` each, of unit length), without the graph.
     pub fn build(width: usize, vectors: Vec<f32>) -> Self {
-        let count = vectors.len() / width;
-        Self::with_graph(width, vectors, count >= EXACT_BELOW)
+        assert!(width > 0 && vectors.len().is_multiple_of(width), "vectors come in rows of {width}");
+        let scan = Scan::supports(width).then(|| Scan::new(&vectors, width));
+        let built = Built { vectors, scan, graph: OnceLock::new(), growing: AtomicBool::new(false) };
+        Index { width, built: Arc::new(built), added: Vec::new(), removed: BTreeSet::new() }
     }
 
-    /// Builds with or without the graph, whatever the size.
-    pub fn with_graph(width: usize, vectors: Vec<f32>, graph: bool) -> Self {
-        assert!(width > 0 && vectors.len().is_multiple_of(width), "vectors come in rows of {width}");
-        let graph = graph.then(|| {
-            let graph = Hnsw::new(LINKS, vectors.len() / width, MAX_LAYERS, EF_BUILD, Cosine);
-            for (position, vector) in vectors.chunks_exact(width).enumerate() {
-                graph.insert((vector, position));
+    /// Where the set is large, starts to build the graph on a thread of its own, once; it takes over when it is complete,
+    /// and is given up when nobody holds the index any more. `progress` is told how many vectors are placed of how many.
+    pub fn grow_graph(&self, progress: impl Fn(usize, usize) + Send + 'static) {
+        let large = self.built.vectors.len() / self.width >= GRAPH_FROM;
+        if !large || self.built.growing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (built, width) = (Arc::downgrade(&self.built), self.width);
+        let grow = move || Self::grow(&built, width, progress);
+        if let Err(error) = std::thread::Builder::new().name("index".into()).spawn(grow) {
+            tracing::warn!(%error, "no thread for the index: every exemplar is compared instead, which is slower");
+        }
+    }
+
+    /// Places every vector in a graph, one by one: the parallel insert of hnsw_rs is not reproducible.
+    fn grow(built: &Weak<Built>, width: usize, progress: impl Fn(usize, usize)) {
+        let Some(count) = built.upgrade().map(|built| built.vectors.len() / width) else { return };
+        let graph = Hnsw::new(LINKS, count, MAX_LAYERS, EF_BUILD, Cosine);
+        for start in (0..count).step_by(PLACED_AT_ONCE) {
+            let Some(built) = built.upgrade() else { return };
+            let end = (start + PLACED_AT_ONCE).min(count);
+            for position in start..end {
+                graph.insert((&built.vectors[position * width..][..width], position));
             }
-            graph
-        });
-        Index { width, built: Arc::new(Built { vectors, graph }), added: Vec::new(), removed: BTreeSet::new() }
+            progress(end, count);
+        }
+        if let Some(built) = built.upgrade() {
+            // Another thread may have been as fast; its graph is as good.
+            let _ = built.graph.set(graph);
+        }
     }
 
     /// Adds a vector; its position is the next one.
@@ -100,23 +139,39 @@ impl Index {
 
     /// The `count` vectors most similar to `query` (of unit length), nearest first.
     pub fn search(&self, query: &[f32], count: usize) -> Vec<Hit> {
-        let Some(graph) = &self.built.graph else { return self.exact(query, count) };
         let wanted = count + self.removed.len();
-        let found = graph.search(query, wanted, EF_SEARCH.max(2 * wanted));
-        let mut hits: Vec<Hit> =
-            found.iter().map(|hit| Hit { position: hit.d_id, similarity: 1.0 - hit.distance }).collect();
-        hits.extend(self.scan(query, &self.added, self.built.vectors.len() / self.width));
+        let mut hits = match (self.built.graph.get(), &self.built.scan) {
+            (Some(graph), _) => {
+                let found = graph.search(query, wanted, EF_SEARCH.max(2 * wanted));
+                found.iter().map(|hit| Hit { position: hit.d_id, similarity: 1.0 - hit.distance }).collect()
+            }
+            (None, Some(scan)) => self.scan(scan, query, AGAIN * wanted + MORE),
+            (None, None) => self.compare(query, &self.built.vectors, 0).collect(),
+        };
+        hits.extend(self.compare(query, &self.added, self.built.vectors.len() / self.width));
         self.best(hits, count)
     }
 
-    /// The same by comparing all: the oracle.
+    /// The same by comparing all exactly: the oracle.
     pub fn exact(&self, query: &[f32], count: usize) -> Vec<Hit> {
-        let mut hits: Vec<Hit> = self.scan(query, &self.built.vectors, 0).collect();
-        hits.extend(self.scan(query, &self.added, self.built.vectors.len() / self.width));
+        let mut hits: Vec<Hit> = self.compare(query, &self.built.vectors, 0).collect();
+        hits.extend(self.compare(query, &self.added, self.built.vectors.len() / self.width));
         self.best(hits, count)
     }
 
-    fn scan<'a>(&'a self, query: &'a [f32], vectors: &'a [f32], start: usize) -> impl Iterator<Item = Hit> + 'a {
+    /// Of those most similar by the scan, the exact similarities.
+    fn scan(&self, scan: &Scan, query: &[f32], count: usize) -> Vec<Hit> {
+        SCRATCH.with_borrow_mut(|(rounded, similarities)| {
+            scan.similarities(query, rounded, similarities);
+            let exactly = |position: usize| {
+                let vector = &self.built.vectors[position * self.width..][..self.width];
+                Hit { position, similarity: dot(query, vector) }
+            };
+            above(similarities, count).map(exactly).collect()
+        })
+    }
+
+    fn compare<'a>(&'a self, query: &'a [f32], vectors: &'a [f32], start: usize) -> impl Iterator<Item = Hit> + 'a {
         let rows = vectors.chunks_exact(self.width).enumerate();
         rows.map(move |(at, vector)| Hit { position: start + at, similarity: dot(query, vector) })
     }
@@ -134,6 +189,17 @@ impl Index {
         hits.sort_by(nearer);
         hits
     }
+}
+
+/// Positions of the `count` largest values, and of those equal to the least of them.
+fn above(values: &[f32], count: usize) -> impl Iterator<Item = usize> {
+    let least = if count < values.len() {
+        let mut sorted = values.to_vec();
+        *sorted.select_nth_unstable_by(count, |a, b| b.total_cmp(a)).1
+    } else {
+        f32::NEG_INFINITY
+    };
+    values.iter().enumerate().filter(move |(_, value)| **value >= least).map(|(position, _)| position)
 }
 
 /// Eight sums side by side, which the compiler keeps in vector registers.
@@ -165,40 +231,52 @@ mod tests {
         vectors
     }
 
+    /// An index with its graph grown at once, whatever its size.
+    fn with_graph(width: usize, vectors: Vec<f32>) -> Index {
+        let index = Index::build(width, vectors);
+        Index::grow(&Arc::downgrade(&index.built), width, |_, _| {});
+        assert!(index.built.graph.get().is_some());
+        index
+    }
+
+    fn recall(index: &Index, queries: &[f32], count: usize) -> f64 {
+        let found = queries.chunks_exact(index.width).map(|query| {
+            let exact: Vec<_> = index.exact(query, count).iter().map(|hit| hit.position).collect();
+            index.search(query, count).iter().filter(|hit| exact.contains(&hit.position)).count()
+        });
+        found.sum::<usize>() as f64 / (queries.len() / index.width * count) as f64
+    }
+
     #[test]
-    fn the_graph_agrees_with_the_exact_scan() {
-        let (width, count) = (32, 3_000);
-        let index = Index::with_graph(width, unit_vectors(count, width, 1), true);
-        let queries = unit_vectors(100, width, 2);
-        let found: usize = queries
-            .chunks_exact(width)
-            .map(|query| {
-                let exact: Vec<_> = index.exact(query, 10).iter().map(|hit| hit.position).collect();
-                index.search(query, 10).iter().filter(|hit| exact.contains(&hit.position)).count()
-            })
-            .sum();
+    fn graph_and_scan_agree_with_comparing_all_exactly() {
         // Uniform random vectors are the hardest case; exemplars in the learned space lie in clusters.
-        assert!(found >= 850, "recall@10 is {} of 1000", found);
+        let (vectors, queries) = (unit_vectors(3_000, 32, 1), unit_vectors(100, 32, 2));
+        let scan = recall(&Index::build(32, vectors.clone()), &queries, 10);
+        assert!(scan == 1.0, "recall@10 of the scan is {scan}");
+        let graph = recall(&with_graph(32, vectors), &queries, 10);
+        assert!(graph >= 0.85, "recall@10 of the graph is {graph}");
     }
 
     #[test]
     fn a_vector_is_its_own_nearest_and_never_panics() {
-        let (width, count) = (16, 500);
-        let vectors = unit_vectors(count, width, 3);
-        let index = Index::with_graph(width, vectors.clone(), true);
-        for (position, vector) in vectors.chunks_exact(width).enumerate() {
-            let hit = index.search(vector, 1)[0];
-            assert_eq!(hit.position, position);
-            assert!((hit.similarity - 1.0).abs() < 1e-5);
+        for width in [16, 32] {
+            let vectors = unit_vectors(500, width, 3);
+            for index in [Index::build(width, vectors.clone()), with_graph(width, vectors.clone())] {
+                for (position, vector) in vectors.chunks_exact(width).enumerate() {
+                    let hit = index.search(vector, 1)[0];
+                    assert_eq!(hit.position, position);
+                    assert!((hit.similarity - 1.0).abs() < 1e-5);
+                }
+            }
         }
     }
 
     #[test]
     fn what_is_added_is_found_and_what_is_removed_is_not() {
-        let (width, count) = (16, 400);
+        let (width, count) = (32, 400);
         let vectors = unit_vectors(count + 2, width, 5);
-        for graph in [false, true] {
-            let before = Index::with_graph(width, vectors[..count * width].to_vec(), graph);
+        let first = || vectors[..count * width].to_vec();
+        for before in [Index::build(width, first()), with_graph(width, first())] {
             let mut index = before.clone();
             let (one, two) = vectors[count * width..].split_at(width);
             index.add(one);
@@ -214,6 +292,15 @@ mod tests {
     }
 
     #[test]
+    fn a_small_set_grows_no_graph_and_one_given_up_ends() {
+        let index = Index::build(32, unit_vectors(10, 32, 6));
+        index.grow_graph(|_, _| panic!("nothing to be placed"));
+        let given_up = Arc::downgrade(&Index::build(32, unit_vectors(10, 32, 6)).built);
+        Index::grow(&given_up, 32, |_, _| panic!("nothing to be placed"));
+        assert!(index.built.graph.get().is_none());
+    }
+
+    #[test]
     fn small_sets_and_large_counts_are_served() {
         let index = Index::build(4, unit_vectors(3, 4, 4));
         assert_eq!(index.search(&[1.0, 0.0, 0.0, 0.0], 10).len(), 3);
@@ -224,8 +311,8 @@ mod tests {
     #[test]
     #[ignore = "measures"]
     fn crossover() {
-        let width = 128;
-        for count in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000] {
+        let width = 256;
+        for count in [1_000, 4_000, 16_000, 50_000, 100_000] {
             // Clusters, as exemplars in the learned space have: a label's direction and some noise.
             let centers = unit_vectors(10, width, 1);
             let mut vectors = unit_vectors(count, width, 2);
@@ -236,29 +323,24 @@ mod tests {
                 vector.iter_mut().for_each(|x| *x /= norm);
             }
             let queries = vectors[..200 * width].to_vec();
-            let start = std::time::Instant::now();
-            let index = Index::with_graph(width, vectors, true);
-            let build = start.elapsed();
             let time = |search: &dyn Fn(&[f32]) -> Vec<Hit>| {
                 let start = std::time::Instant::now();
                 queries.chunks_exact(width).for_each(|query| drop(search(query)));
                 start.elapsed().as_micros() / 200
             };
-            let (graph, exact) = (time(&|query| index.search(query, 20)), time(&|query| index.exact(query, 20)));
-            let agree: usize = queries
-                .chunks_exact(width)
-                .map(|query| {
-                    let exact = index.exact(query, 20);
-                    index
-                        .search(query, 20)
-                        .iter()
-                        .filter(|hit| exact.iter().any(|other| other.position == hit.position))
-                        .count()
-                })
-                .sum();
+            let start = std::time::Instant::now();
+            let index = Index::build(width, vectors.clone());
+            let packed = start.elapsed();
+            let (scan, exact) = (time(&|query| index.search(query, 20)), time(&|query| index.exact(query, 20)));
+            let scan_recall = recall(&index, &queries, 20);
+            let start = std::time::Instant::now();
+            let index = with_graph(width, vectors);
+            let grown = start.elapsed();
+            let graph = time(&|query| index.search(query, 20));
             println!(
-                "{count:6} graph {graph:4} us, exact {exact:4} us, recall@20 {:.3}, build {build:?}",
-                agree as f64 / 4_000.0
+                "{count:6} scan {scan:4} us (recall@20 {scan_recall:.4}, packed in {packed:.1?}), graph {graph:4} us \
+                 ({:.4}, {grown:.0?}), exact {exact:5} us",
+                recall(&index, &queries, 20)
             );
         }
     }

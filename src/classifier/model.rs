@@ -155,6 +155,16 @@ impl RoutingModel {
         })
     }
 
+    /// Starts what makes searches among many exemplars fast, on a thread of its own: see [`Index::grow_graph`].
+    pub fn grow_graph(&self) {
+        let title = self.title();
+        self.index.grow_graph(move |placed, of| {
+            if placed == of || placed % (of / 10).next_multiple_of(256) == 0 {
+                tracing::info!(model = title, placed, of, "building the index; every exemplar is compared meanwhile");
+            }
+        });
+    }
+
     /// The same model with one more exemplar among the neighbors.
     ///
     /// # Errors

@@ -35,13 +35,13 @@ pub struct Calibrate {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     split: Vec<String>,
     /// The cheapest floor at which decisions are this good, 0..1.
-    #[arg(long, value_name = "SHARE", group = "wanted")]
+    #[arg(long, value_name = "SHARE", group = "wanted", value_parser = share)]
     quality: Option<f64>,
     /// The best floor that costs this share less than the best single class, 0..1.
-    #[arg(long, value_name = "SHARE", group = "wanted")]
+    #[arg(long, value_name = "SHARE", group = "wanted", value_parser = share)]
     saving: Option<f64>,
     /// The best floor that sends at most this share of prompts to the dearest class, 0..1.
-    #[arg(long, value_name = "SHARE", group = "wanted")]
+    #[arg(long, value_name = "SHARE", group = "wanted", value_parser = share)]
     strong_share: Option<f64>,
     /// Write the floor into this configuration file, made if it is not there; comments stay.
     #[arg(long, value_name = "FILE")]
@@ -49,6 +49,11 @@ pub struct Calibrate {
     /// Print as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a share, 0..1.
+fn share(text: &str) -> std::result::Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 /// What a floor does on the data.
@@ -73,6 +78,11 @@ impl Calibrate {
         let rows = super::data::read(&self.labels, &self.outcomes, self.map.as_deref(), &self.split, &config.classes)?;
         let data = reader.embed(rows)?;
         let points = Trial::of(&model, &config, &data).points();
+        if self.saving.is_some() && points.iter().all(|point| point.saving.is_none()) {
+            return Err(Error::Model(
+                "--saving needs costs, and neither these prompts nor the deployments have any".into(),
+            ));
+        }
         let chosen = self.choose(&points).ok_or_else(|| {
             Error::Model(format!(
                 "no floor does that on this data: quality goes from {:.3} to {:.3}",
@@ -216,6 +226,11 @@ fn write(path: &Path, floor: f64) -> Result<()> {
         text.parse().map_err(|error: toml_edit::TomlError| wrong(error.message().into()))?;
     let policy = document.entry("policy").or_insert(toml_edit::table());
     let table = policy.as_table_like_mut().ok_or_else(|| wrong("expected a table".into()))?;
-    table.insert("quality_floor", toml_edit::value((floor * 1e3).round() / 1e3));
+    let mut floor = toml_edit::Value::from((floor * 1e3).round() / 1e3);
+    if let Some(before) = table.get("quality_floor").and_then(toml_edit::Item::as_value) {
+        // The comment behind it stays.
+        *floor.decor_mut() = before.decor().clone();
+    }
+    table.insert("quality_floor", toml_edit::Item::Value(floor));
     std::fs::write(path, document.to_string()).map_err(Error::io(path))
 }

@@ -7,12 +7,13 @@ use crate::classifier::exemplar;
 use crate::config::ClassConfig;
 use crate::embedder::{Encoder, EncoderSpec, Precision, VIEWS, window};
 use crate::error::{Error, Result};
+use crate::teaching::as_scores;
 use crate::training::embeddings::EmbeddingCache;
 use crate::training::recipe::Recipe;
 use crate::training::reword::reworded;
 use crate::training::{Reworded, Task, classes, progress_bar};
 use crate::weights::Cache;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Exemplars with what the head reads of them.
@@ -117,6 +118,7 @@ pub fn read(
     }
     if let Some(map) = map {
         let map = read_map(map)?;
+        check_map(&map, &all, classes)?;
         all.iter_mut().for_each(|exemplar| apply(&map, exemplar));
     }
     let names: Vec<String> = all
@@ -127,7 +129,7 @@ pub fn read(
         .collect();
     for exemplar in all.iter_mut().filter(|exemplar| !names.is_empty() && exemplar.score.is_empty()) {
         exemplar.score = as_scores(&exemplar.class, &names, classes);
-        if exemplar.score.values().all(|score| *score == 0.0) {
+        if exemplar.score.is_empty() {
             return Err(Error::Model(format!(
                 "the label `{}` of `{}` is none of the outcomes' names ({}), nor covered by one; --map maps names onto classes",
                 exemplar.class,
@@ -137,13 +139,6 @@ pub fn read(
         }
     }
     Ok(all)
-}
-
-fn as_scores(label: &str, names: &[String], classes: &[ClassConfig]) -> BTreeMap<String, f64> {
-    let covers = |name: &String| {
-        classes.iter().any(|class| class.name == *name && class.covers.iter().any(|covered| covered == label))
-    };
-    names.iter().map(|name| (name.clone(), f64::from(u8::from(name == label || covers(name))))).collect()
 }
 
 /// A table from outcome names to classes: TOML (`"gpt-4" = "advanced"`) or a JSON object.
@@ -156,6 +151,23 @@ fn read_map(path: &Path) -> Result<BTreeMap<String, String>> {
         toml::from_str(&text).map_err(|error| error.message().to_string())
     };
     map.map_err(|problem| Error::Model(format!("{}: expected \"name\" = \"class\" lines: {problem}", path.display())))
+}
+
+/// Refuses a table with names that no outcome has, and says which names it leaves out and which classes are not configured.
+fn check_map(map: &BTreeMap<String, String>, all: &[Exemplar], classes: &[ClassConfig]) -> Result<()> {
+    let names: BTreeSet<&String> = all.iter().flat_map(|exemplar| exemplar.score.keys()).collect();
+    if let Some(unknown) = map.keys().find(|name| !names.contains(name)) {
+        let known = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Error::Model(format!("--map: no outcome is of `{unknown}`; the files have outcomes of {known}")));
+    }
+    for name in names.into_iter().filter(|name| !map.contains_key(*name)) {
+        eprintln!("--map leaves out `{name}`");
+    }
+    let configured = |class: &&String| !classes.iter().any(|known| known.name == **class);
+    for class in map.values().collect::<BTreeSet<_>>().into_iter().filter(configured) {
+        eprintln!("--map names `{class}`, which is no [[class]] of the configuration: a router needs one to serve it");
+    }
+    Ok(())
 }
 
 /// A class's score and cost are the means over the names mapped onto it; names that the table lacks are left out.

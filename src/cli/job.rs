@@ -2,6 +2,16 @@
 
 use indicatif::ProgressBar;
 
+/// Ends this process when the one that started it is gone, whatever killed it: nobody would take up what it makes.
+pub fn end_with_parent() {
+    std::thread::spawn(|| {
+        // The parent holds the other end and writes nothing.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        eprintln!("waypost: the server that asked for this training is gone");
+        std::process::exit(1);
+    });
+}
+
 /// Lets every other process go first, so that serving does not feel the training.
 pub fn lowest_priority() {
     #[cfg(unix)]

@@ -6,7 +6,7 @@ use super::{Global, eval, print_json};
 use crate::classifier::exemplar::OUT_OF_SCOPE;
 use crate::classifier::head::Teaching;
 use crate::classifier::model::Parts;
-use crate::classifier::{Exemplar, RoutingModel};
+use crate::classifier::RoutingModel;
 use crate::error::{Error, Result};
 use crate::training::compare::{Comparison, Judged, compare, value};
 use crate::training::recipe::Recipe;
@@ -85,6 +85,7 @@ impl Train {
     pub fn run(mut self, global: &Global) -> Result<()> {
         self.check_names()?;
         if self.job {
+            crate::cli::job::end_with_parent();
             crate::cli::job::lowest_priority();
         }
         if self.labels.is_empty() && self.outcomes.is_empty() {
@@ -252,20 +253,16 @@ fn judge(
     seed: u64,
 ) -> Result<Option<Comparison>> {
     let (old, new) = (&current.manifest.classes, &candidate.manifest.classes);
+    let missing: Vec<String> = old.iter().filter(|class| !new.contains(class)).cloned().collect();
     if let Some(heldout) = heldout {
-        let row = |(exemplar, inputs): (&'_ Exemplar, &Vec<f32>)| {
+        let judge = |exemplar, inputs: &Vec<f32>| {
             let value =
                 |model: &RoutingModel| value(exemplar, &model.manifest.classes, &model.estimate_inputs(inputs).joined);
-            (value(current), value(candidate))
+            Some(Judged { exemplar, current: value(current)?, candidate: value(candidate)? })
         };
-        let values: Vec<(f64, f64)> = heldout.exemplars.iter().zip(&heldout.inputs).map(row).collect();
-        let judged: Vec<Judged<'_>> = heldout
-            .exemplars
-            .iter()
-            .zip(values)
-            .map(|(exemplar, (current, candidate))| Judged { exemplar, current, candidate })
-            .collect();
-        return Ok(compare(&judged, seed));
+        let rows = heldout.exemplars.iter().zip(&heldout.inputs);
+        let judged: Vec<Judged<'_>> = rows.filter_map(|(exemplar, inputs)| judge(exemplar, inputs)).collect();
+        return Ok(compare(&judged, missing, seed));
     }
     let trained: HashMap<&str, usize> =
         candidate.exemplars.iter().enumerate().map(|(at, exemplar)| (exemplar.prompt.as_str(), at)).collect();
@@ -281,17 +278,19 @@ fn judge(
     };
     let mut judged = Vec::with_capacity(current.exemplars.len());
     for (at, exemplar) in current.exemplars.iter().enumerate() {
-        let said = match trained.get(exemplar.prompt.as_str()) {
+        let place = trained.get(exemplar.prompt.as_str());
+        let said = match place {
             Some(place) => row(out_of_fold, *place, new.len()),
             None => candidate.estimate_inputs(&fresh.next().expect("one for each unseen prompt")).joined,
         };
-        judged.push(Judged {
-            exemplar,
-            current: value(exemplar, old, &row(&current.out_of_fold, at, old.len())),
-            candidate: value(exemplar, new, &said),
-        });
+        let before = value(exemplar, old, &row(&current.out_of_fold, at, old.len()));
+        // The scores of a new name are in the candidate's exemplars alone.
+        let newer = || place.and_then(|place| value(&candidate.exemplars[*place], new, &said));
+        if let (Some(current), Some(candidate)) = (before, value(exemplar, new, &said).or_else(newer)) {
+            judged.push(Judged { exemplar, current, candidate });
+        }
     }
-    Ok(compare(&judged, seed))
+    Ok(compare(&judged, missing, seed))
 }
 
 fn equal(folder: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<()> {

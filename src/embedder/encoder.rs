@@ -2,10 +2,10 @@
 //! kernels do not support a model's shape), pooling into the views of `views.rs`.
 
 use super::bert::Bert;
-use super::kernels::{Activation, Architecture, Level, LoadError, Model, Precision, Scratch};
 use super::views::{Part, VIEWS};
 use super::{Embedding, Views, sentences};
 use crate::error::{Error, Result};
+use crate::kernels::{Activation, Architecture, Level, LoadError, Model, Precision, Scratch};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{Config, HiddenAct};

@@ -1,18 +1,16 @@
-//! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model (`kernels/`,
-//! or `bert.rs` where they do not support its shape) and pools `views.rs`, `worker.rs` does so on threads of its own
+//! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model (on `kernels/`
+//! or, where they do not support its shape, `bert.rs`) and pools `views.rs`, `worker.rs` does so on threads of its own
 //! behind a bounded queue. Next stop: `classifier/`.
 
 mod bert;
 mod encoder;
-#[expect(unsafe_code, reason = "vector instructions; nowhere else is any unsafe code")]
-mod kernels;
 mod sentences;
 mod views;
 mod window;
 mod worker;
 
+pub use crate::kernels::Precision;
 pub use encoder::{Encoder, EncoderSpec, Pooling};
-pub use kernels::Precision;
 pub use views::{VIEWS, Views};
 pub use window::window;
 pub use worker::{Embedded, Embedder, Late};

@@ -38,7 +38,7 @@ impl Book {
         let more = model.with_all(added.iter().map(|added| (&added.exemplar, added.inputs.as_slice())))?;
         self.write(router, &exemplars.iter().cloned().map(Entry::Add).collect::<Vec<_>>())?;
         added.into_iter().for_each(|added| self.ledger.add(added));
-        router.model.store(Arc::new(more));
+        router.install(more);
         Ok(exemplars.iter().map(|exemplar| exemplar.id.clone()).collect())
     }
 
@@ -52,8 +52,14 @@ impl Book {
         limit("removed", self.ledger.removed.len() + 1, teaching.config.max_exemplars)?;
         self.write(router, &[Entry::Remove(id.into())])?;
         self.ledger.remove(id, teaching.retraining.refuse_while_running().is_err());
-        router.model.store(Arc::new(fewer));
+        router.install(fewer);
         self.tidy(router)
+    }
+
+    /// What is to be learned from now: the model that serves. What is taught from here on is not part of it.
+    pub fn learn(&mut self, router: &Router) -> Arc<RoutingModel> {
+        self.ledger.learn();
+        router.model.load_full()
     }
 
     /// Makes a version serve, with what was taught laid over it. `publish` is done first, on the disk. With `learned`
@@ -72,7 +78,7 @@ impl Book {
         if learned {
             self.ledger.fold_into(&version);
         }
-        router.model.store(Arc::new(self.ledger.over(&version)?));
+        router.install(self.ledger.over(&version)?);
         self.version = Some(Arc::new(version));
         if learned {
             self.compact(&router.teaching.folder);
@@ -108,7 +114,7 @@ impl Book {
     pub fn resume(&mut self, router: &Router, added: Vec<Added>) -> Result<()> {
         let version = router.model.load_full();
         added.into_iter().for_each(|added| self.ledger.add(added));
-        router.model.store(Arc::new(self.ledger.over(&version)?));
+        router.install(self.ledger.over(&version)?);
         self.version = Some(version);
         Ok(())
     }
@@ -126,7 +132,7 @@ impl Book {
         }
         let Some(version) = &self.version else { return Ok(()) };
         if router.model.load().exemplars.len() > version.exemplars.len() + self.ledger.added.len() + MAX_WASTE {
-            router.model.store(Arc::new(self.ledger.over(version)?));
+            router.install(self.ledger.over(version)?);
         }
         Ok(())
     }

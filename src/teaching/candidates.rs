@@ -1,10 +1,9 @@
 //! Candidates: feedback kept, in memory and in `feedback.jsonl`, until an operator makes exemplars of it.
 
-use super::check::suit;
+use super::check::Terms;
 use super::feedback::{Feedback, Verdict};
 use super::journal::{Folder, Journal};
 use crate::classifier::Exemplar;
-use crate::classifier::head::Teaching as Kind;
 use crate::decision::Decision;
 use crate::error::{Error, Result};
 use indexmap::IndexMap;
@@ -76,8 +75,8 @@ impl Candidate {
         }
     }
 
-    /// What it teaches, where it says something in terms of this kind of teaching.
-    pub fn exemplar(&self, kind: Kind) -> Option<Exemplar> {
+    /// What it teaches, where it says something in these terms.
+    pub(super) fn exemplar(&self, terms: &Terms<'_>) -> Option<Exemplar> {
         let mut exemplar = Exemplar {
             id: self.id.clone(),
             prompt: self.prompt.clone(),
@@ -86,7 +85,7 @@ impl Candidate {
             source: "feedback".into(),
             ..Exemplar::default()
         };
-        suit(&mut exemplar, kind);
+        terms.suit(&mut exemplar);
         (!exemplar.class.is_empty() || !exemplar.score.is_empty()).then_some(exemplar)
     }
 }
@@ -150,6 +149,14 @@ impl Candidates {
         self.insert(candidate.clone());
         self.shorten(folder);
         Ok(candidate)
+    }
+
+    /// Rejects what was accepted, if it is among them.
+    pub(super) fn withdraw(&mut self, id: &str, folder: &Folder) -> Result<()> {
+        match self.all.get(id).filter(|candidate| candidate.status == Status::Accepted).cloned() {
+            Some(candidate) => self.keep(Candidate { status: Status::Rejected, ..candidate }, folder).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Past the bound the oldest goes, a rejected one first.

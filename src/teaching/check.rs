@@ -2,27 +2,53 @@
 
 use crate::classifier::head::Teaching as Kind;
 use crate::classifier::{Exemplar, RoutingModel};
+use crate::config::{ClassConfig, Config};
 use crate::error::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Bytes of an exemplar's prompt, of which some 2,000 characters are read; and of its id and other words.
 const MAX_PROMPT_BYTES: usize = 16_384;
 const MAX_WORD_BYTES: usize = 256;
 
-/// Says in a kind of teaching's terms what an exemplar knows: a label is a score of 1 where outcomes teach; where
-/// labels teach, scores say nothing.
-pub fn suit(exemplar: &mut Exemplar, kind: Kind) {
-    match kind {
-        Kind::Labels => {
-            exemplar.score.clear();
-            exemplar.cost.clear();
-        }
-        Kind::Outcomes if exemplar.score.is_empty() && !exemplar.class.is_empty() => {
-            exemplar.score.insert(exemplar.class.clone(), 1.0);
-        }
-        Kind::Outcomes => {}
+/// In whose terms exemplars teach: the routing model's, and the configuration's.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    pub kind: Kind,
+    /// The routing model's classes.
+    pub names: &'a [String],
+    pub classes: &'a [ClassConfig],
+}
+
+impl<'a> Terms<'a> {
+    pub fn of(model: &'a RoutingModel, config: &'a Config) -> Self {
+        Terms { kind: model.manifest.teaching, names: &model.manifest.classes, classes: &config.classes }
     }
+
+    /// Says in these terms what an exemplar knows: where outcomes teach, a label is a score for every name; where labels
+    /// teach, scores say nothing.
+    pub fn suit(&self, exemplar: &mut Exemplar) {
+        match self.kind {
+            Kind::Labels => {
+                exemplar.score.clear();
+                exemplar.cost.clear();
+            }
+            Kind::Outcomes if exemplar.score.is_empty() && !exemplar.class.is_empty() => {
+                exemplar.score = as_scores(&exemplar.class, self.names, self.classes);
+            }
+            Kind::Outcomes => {}
+        }
+    }
+}
+
+/// A label as scores: 1 for its class and all that cover it, 0 for the others; empty where none does.
+pub fn as_scores(label: &str, names: &[String], classes: &[ClassConfig]) -> BTreeMap<String, f64> {
+    let covers = |name: &String| {
+        classes.iter().any(|class| class.name == *name && class.covers.iter().any(|covered| covered == label))
+    };
+    let score = |name: &String| (name.clone(), f64::from(u8::from(name == label || covers(name))));
+    let scores: BTreeMap<String, f64> = names.iter().map(score).collect();
+    if scores.values().any(|score| *score > 0.0) { scores } else { BTreeMap::new() }
 }
 
 /// Checks one of a list of exemplars; `classes` may be named.

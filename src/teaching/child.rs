@@ -63,6 +63,8 @@ impl Teaching {
         tell: impl FnMut(Progress),
     ) -> Result<Ended> {
         let mut child = self.spawn(config, order)?;
+        // Held open as long as this process lives: the child ends with it.
+        let _alive = child.stdin.take();
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(Error::Internal("the training has no standard output".into()));
         };
@@ -103,7 +105,7 @@ impl Teaching {
         if let Some(recipe) = &config.teaching.recipe {
             command.arg("--recipe").arg(recipe);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().map_err(Error::io(program))
     }
 }

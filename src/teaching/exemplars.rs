@@ -2,7 +2,7 @@
 //! before its request is answered.
 
 use super::blocking;
-use super::check::{check, free, suit};
+use super::check::{Terms, check, free};
 use super::ledger::Added;
 use crate::chat::ChatRequest;
 use crate::classifier::{self, Exemplar};
@@ -49,11 +49,12 @@ pub struct Listed {
 /// `teaching.max_exemplars`; [`Error::Busy`] when the encoder has no time; [`Error::Io`].
 pub async fn add(router: &Arc<Router>, mut exemplars: Vec<Exemplar>) -> Result<Vec<String>> {
     let model = router.model.load_full();
+    let terms = Terms::of(&model, &router.config);
     for (at, exemplar) in exemplars.iter_mut().enumerate() {
         if exemplar.id.is_empty() {
             exemplar.id = format!("ex_{}", uuid::Uuid::now_v7().simple());
         }
-        suit(exemplar, model.manifest.teaching);
+        terms.suit(exemplar);
         check(exemplar, at, &model.manifest.classes)?;
     }
     let (exemplars, again) = (exemplars.into_iter().map(Arc::new).collect::<Vec<_>>(), router.clone());
@@ -63,13 +64,19 @@ pub async fn add(router: &Arc<Router>, mut exemplars: Vec<Exemplar>) -> Result<V
     blocking(move || again.teaching.book.lock().add(&again, added)).await
 }
 
-/// Removes an exemplar from the neighbors, one the version was trained on as well.
+/// Removes an exemplar from the neighbors, one the version was trained on as well. Accepted feedback that it came from is
+/// rejected: the next retraining would bring it back.
 ///
 /// # Errors
 /// [`Error::Unknown`], [`Error::Conflict`] past `teaching.max_exemplars` removals, [`Error::Io`].
 pub async fn remove(router: &Arc<Router>, id: String) -> Result<()> {
     let again = router.clone();
-    blocking(move || again.teaching.book.lock().remove(&again, &id)).await
+    blocking(move || {
+        let teaching = &again.teaching;
+        teaching.book.lock().remove(&again, &id)?;
+        teaching.candidates.lock().withdraw(&id, &teaching.folder)
+    })
+    .await
 }
 
 /// The exemplars among the neighbors that pass the filter, newest first, and whether there are more.
@@ -113,11 +120,11 @@ pub async fn export(router: &Arc<Router>, candidates: bool) -> Result<String> {
         if !candidates {
             return Ok(model.active().map(|exemplar| line(exemplar)).collect());
         }
-        let kind = model.manifest.teaching;
+        let terms = Terms::of(&model, &router.config);
         let accepted = router.teaching.candidates.lock();
         Ok(accepted
             .accepted()
-            .filter_map(|candidate| candidate.exemplar(kind))
+            .filter_map(|candidate| candidate.exemplar(&terms))
             .map(|exemplar| line(&exemplar))
             .collect())
     })

@@ -3,8 +3,9 @@
 //! feedback asks for that, and nobody else's prompt is.
 
 use super::candidates::{Candidate, Status};
-use super::check::check;
+use super::check::{Terms, check};
 use super::{blocking, exemplars};
+use crate::classifier::head::Teaching as Kind;
 use crate::error::{Error, Result};
 use crate::router::Router;
 use std::collections::BTreeMap;
@@ -63,7 +64,9 @@ pub async fn judge(router: &Arc<Router>, id: String, status: Status, label: Opti
         known_class(router, &label)?;
         (candidate.class, candidate.score) = (label, BTreeMap::new());
     }
-    let exemplar = candidate.exemplar(router.model.load().manifest.teaching);
+    let model = router.model.load_full();
+    let terms = Terms::of(&model, &router.config);
+    let exemplar = candidate.exemplar(&terms);
     if status == Status::Accepted && exemplar.is_none() {
         return Err(Error::bad(
             "label",
@@ -71,10 +74,12 @@ pub async fn judge(router: &Arc<Router>, id: String, status: Status, label: Opti
             "The routing model learns from labels, and this candidate has only a score: accept it with a `label`.",
         ));
     }
-    let at_once = exemplar.filter(|_| status == Status::Accepted && said.is_some());
-    if let Some(exemplar) = &at_once {
-        check(exemplar, 0, &router.model.load().manifest.classes)?;
+    // A label may be a class to come; outcomes of a class that the model has none of would stand alone.
+    let accepted = exemplar.filter(|_| status == Status::Accepted);
+    if let Some(exemplar) = accepted.as_ref().filter(|_| said.is_some() || terms.kind == Kind::Outcomes) {
+        check(exemplar, 0, terms.names)?;
     }
+    let at_once = accepted.filter(|_| said.is_some());
     if router.model.load().exemplar(&id).is_some() {
         exemplars::remove(router, id).await?;
     }

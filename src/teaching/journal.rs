@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of what is taught while running.
 pub struct Folder {
@@ -56,6 +56,26 @@ impl Folder {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the folders inside whose names begin so.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming what cannot be read or removed.
+    pub fn sweep(&self, prefix: &str) -> Result<()> {
+        for entry in std::fs::read_dir(&self.path).map_err(Error::io(&self.path))? {
+            let path = entry.map_err(Error::io(&self.path))?.path();
+            let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+            if named && path.is_dir() {
+                std::fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Claims the folder if it is there, before what it holds is read. One that cannot be claimed is read all the same.

@@ -28,15 +28,32 @@ pub enum Entry {
 pub struct Ledger {
     pub added: IndexMap<String, Added>,
     pub removed: IndexSet<String>,
+    learning: Learning,
+}
+
+/// What was taught by the time the last retraining began: its version says what became of it.
+#[derive(Default)]
+struct Learning {
+    added: Vec<Arc<Exemplar>>,
+    removed: HashSet<String>,
 }
 
 impl Ledger {
+    /// A retraining begins, on all that is taught by now.
+    pub fn learn(&mut self) {
+        self.learning = Learning {
+            added: self.added.values().map(|added| added.exemplar.clone()).collect(),
+            removed: self.removed.iter().cloned().collect(),
+        };
+    }
+
     pub fn add(&mut self, added: Added) {
         self.added.insert(added.exemplar.id.clone(), added);
     }
 
     /// What was only added is forgotten, unless it is being learned: the version to come will hold it.
     pub fn remove(&mut self, id: &str, learning: bool) {
+        self.learning.removed.remove(id);
         if self.added.shift_remove(id).is_none() || learning {
             self.removed.insert(id.into());
         }
@@ -65,18 +82,21 @@ impl Ledger {
         fewer.with_all(fit.into_iter().map(|added| (&added.exemplar, added.inputs.as_slice())))
     }
 
-    /// Forgets the additions that are part of a version by now.
+    /// Forgets the additions that are part of a version by now, or that a later word on the same prompt replaced there;
+    /// and the removals of what was taught anew with the retraining.
     pub fn fold_into(&mut self, version: &RoutingModel) {
         let inside: HashMap<&str, &Exemplar> =
             version.exemplars.iter().map(|exemplar| (exemplar.id.as_str(), &**exemplar)).collect();
         let says = |exemplar: &Exemplar| (exemplar.prompt.clone(), exemplar.class.clone(), exemplar.score.clone());
-        let Ledger { added, removed } = self;
+        let Ledger { added, removed, learning } = self;
         added.retain(|id, added| {
             let folded = inside.get(id.as_str()).is_some_and(|exemplar| says(exemplar) == says(&added.exemplar));
             // Its id was free again for this one: what had it before is in no version from here on.
             folded.then(|| removed.shift_remove(id));
-            !folded
+            !folded && !learning.added.iter().any(|learned| Arc::ptr_eq(learned, &added.exemplar))
         });
+        removed.retain(|id| !(learning.removed.contains(id) && inside.contains_key(id.as_str())));
+        *learning = Learning::default();
     }
 
     /// The fewest entries that say the same.

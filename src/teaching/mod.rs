@@ -18,6 +18,7 @@ mod ledger;
 pub mod retrain;
 pub mod shelf;
 
+pub use check::as_scores;
 pub use job::{Progress, Retraining};
 pub use shelf::Shelf;
 

@@ -2,7 +2,7 @@
 //! with the one that serves, and publishes it unless it is worse. What is published is loaded beside the one that
 //! serves and takes its place. One retraining at a time.
 
-use super::check::{check, suit};
+use super::check::{Terms, check};
 use super::child::{CONFIG, EXEMPLARS, Ended, Order};
 use super::job::Job;
 use super::{Teaching, blocking};
@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 /// Exemplars that one retraining takes.
 const MAX_EXEMPLARS: usize = 200_000;
 
+/// How folders begin that a retraining reads from. One that is left from a process that was killed goes with the next.
+const ORDER: &str = "retraining-";
+
 /// What is asked of a retraining.
 #[derive(Debug, Default)]
 pub struct Wish {
@@ -37,11 +40,12 @@ pub struct Wish {
 /// # Errors
 /// [`Error::BadRequest`] for exemplars that cannot teach, [`Error::Conflict`] while another one runs.
 pub async fn start(router: &Arc<Router>, mut wish: Wish) -> Result<String> {
-    let kind = router.model.load().manifest.teaching;
-    let classes: Vec<String> = router.config.classes.iter().map(|class| class.name.clone()).collect();
+    let model = router.model.load_full();
+    let terms = Terms::of(&model, &router.config);
+    let configured: Vec<String> = router.config.classes.iter().map(|class| class.name.clone()).collect();
     for (at, exemplar) in wish.exemplars.iter_mut().enumerate() {
-        suit(exemplar, kind);
-        check(exemplar, at, &classes)?;
+        terms.suit(exemplar);
+        check(exemplar, at, if terms.kind == Kind::Outcomes { terms.names } else { &configured })?;
     }
     let job = format!("job_{}", uuid::Uuid::now_v7().simple());
     let cancelled = router.teaching.retraining.begin(&job)?;
@@ -101,10 +105,13 @@ impl Teaching {
     /// was published before.
     fn prepare(&self, router: &Router, wish: Wish) -> Result<(TempDir, Option<String>)> {
         self.folder.claim()?;
-        let model = router.model.load_full();
-        let lesson = self.lesson(&model, wish.exemplars)?;
-        let folder =
-            tempfile::Builder::new().prefix("waypost-retrain-").tempdir().map_err(Error::io("a temporary folder"))?;
+        let model = self.book.lock().learn(router);
+        let lesson = self.lesson(&Terms::of(&model, &router.config), &model, wish.exemplars)?;
+        self.folder.sweep(ORDER)?;
+        let folder = tempfile::Builder::new()
+            .prefix(ORDER)
+            .tempdir_in(self.folder.path())
+            .map_err(Error::io(self.folder.path()))?;
         let write = |name: &str, text: String| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).map_err(Error::io(&path))
@@ -118,10 +125,9 @@ impl Teaching {
     }
 
     /// What the model that serves knows, accepted feedback, and what was sent along. Of one prompt the last word counts.
-    fn lesson(&self, model: &RoutingModel, sent: Vec<Exemplar>) -> Result<Vec<Exemplar>> {
-        let kind = model.manifest.teaching;
+    fn lesson(&self, terms: &Terms<'_>, model: &RoutingModel, sent: Vec<Exemplar>) -> Result<Vec<Exemplar>> {
         let accepted: Vec<Exemplar> =
-            self.candidates.lock().accepted().filter_map(|candidate| candidate.exemplar(kind)).collect();
+            self.candidates.lock().accepted().filter_map(|candidate| candidate.exemplar(terms)).collect();
         let known = model.active().map(|exemplar| Exemplar::clone(exemplar));
         let mut lesson: IndexMap<String, Exemplar> = IndexMap::new();
         for mut exemplar in known.chain(accepted).chain(sent) {

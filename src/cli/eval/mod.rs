@@ -9,12 +9,13 @@ use super::data::{Data, Reader, read};
 use super::{Global, print_json};
 use crate::classifier::head::Teaching;
 use crate::classifier::join::{Join, confidence};
-use crate::classifier::{Estimate, RoutingModel};
+use crate::classifier::{Estimate, Exemplar, RoutingModel};
 use crate::error::{Error, Result};
 use crate::training::recipe::Recipe;
 use crate::training::{By, Crossed, Lesson, Task, classes, progress_bar};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use labels::{confusion_page, measure as labels, print};
@@ -37,13 +38,13 @@ pub struct Eval {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     split: Vec<String>,
     /// Measure the recipe instead of a model: train on all folds but one, measure on that one, for each.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least::<2>)]
     folds: Option<usize>,
     /// What rows of one fold share.
     #[arg(long, value_enum, default_value_t = Shared::Group, requires = "folds")]
     by: Shared,
     /// With --folds: train on so many prompts of each label only.
-    #[arg(long, value_name = "N", requires = "folds")]
+    #[arg(long, value_name = "N", requires = "folds", value_parser = at_least::<1>)]
     per_label: Option<usize>,
     /// A recipe like training/recipe.toml.
     #[arg(long, value_name = "FILE", requires = "folds")]
@@ -54,10 +55,10 @@ pub struct Eval {
     #[arg(long)]
     stability: bool,
     /// Prompts looked at for --stability; they are embedded once for each change of wording.
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = at_least::<1>)]
     limit: usize,
     /// Draw cost against quality into an SVG file (outcomes).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "labels")]
     plot: Option<PathBuf>,
     /// Print the mistakes, one a line (labels).
     #[arg(long)]
@@ -65,6 +66,14 @@ pub struct Eval {
     /// Print what was measured as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Reads a number that has a least value.
+fn at_least<const LEAST: usize>(text: &str) -> std::result::Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number >= LEAST)
+        .ok_or_else(|| format!("expected a whole number from {LEAST} on"))
 }
 
 /// What rows of one fold share.
@@ -140,6 +149,14 @@ impl Eval {
             Shared::Group => By::Unit,
             Shared::Source => By::Source,
         };
+        let units: BTreeSet<&str> = match by {
+            By::Unit => data.exemplars.iter().map(Exemplar::unit).collect(),
+            By::Source => data.exemplars.iter().map(|exemplar| exemplar.source.as_str()).collect(),
+        };
+        if units.len() < folds {
+            let problem = format!("--folds {folds}: these prompts can be parted into {} folds at most", units.len());
+            return Err(Error::Model(problem));
+        }
         let reworded = reader.reword(&data.exemplars, &recipe, self.seed)?;
         let task = reader.task("folds", &data, &reworded, &recipe, self.seed);
         let progress = progress_bar(0, "epochs");

@@ -145,11 +145,11 @@ impl Linear {
 }
 
 /// What [`Rounded`] has for some rows.
-struct Rows<'a> {
-    row: &'a mut [f32],
-    numbers: &'a mut [u8],
-    scales: &'a mut [f32],
-    zeros: &'a mut [i32],
+pub(super) struct Rows<'a> {
+    pub row: &'a mut [f32],
+    pub numbers: &'a mut [u8],
+    pub scales: &'a mut [f32],
+    pub zeros: &'a mut [i32],
 }
 
 impl Rounded {
@@ -158,7 +158,7 @@ impl Rounded {
         4 * (self.row.capacity() + self.scales.capacity() + self.zeros.capacity()) + self.numbers.capacity()
     }
 
-    fn grow(&mut self, rows: usize, places: usize) -> Rows<'_> {
+    pub(super) fn grow(&mut self, rows: usize, places: usize) -> Rows<'_> {
         self.row.resize(self.row.len().max(places), 0.0);
         self.numbers.resize(self.numbers.len().max(rows * places), 0);
         self.scales.resize(self.scales.len().max(rows), 0.0);

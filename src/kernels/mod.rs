@@ -1,4 +1,5 @@
-//! The forward pass of BERT-family encoders on the CPU, as fast as its vector units and caches allow.
+//! The forward pass of BERT-family encoders on the CPU, and the scan of many vectors, as fast as vector units and caches
+//! allow.
 //!
 //! This is the only module of the crate with unsafe code. What it offers is safe: every slice is checked once, where it
 //! is handed in. A width, a head or an activation the kernels are not written for is refused when loading
@@ -10,6 +11,7 @@
 //! | `load.rs` | what an encoder is, and how one is made of named tensors |
 //! | `linear.rs` | a linear layer with packed weights, in three precisions |
 //! | `whole.rs` | the one in whole numbers: what becomes of weights and inputs |
+//! | `scan.rs` | similarities of one vector to many, in whole numbers |
 //! | `level.rs` | which instructions this CPU has |
 //! | `pack.rs` | the order of weights in memory |
 //! | `product.rs`, `weights.rs`, `attention.rs`, `rows.rs` | the arithmetic, written once over a vector of any width |
@@ -45,6 +47,7 @@ mod pack;
 mod portable;
 mod product;
 mod rows;
+mod scan;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,7 @@ mod whole;
 mod wide;
 
 pub use level::Level;
-pub use linear::Precision;
+pub use linear::{Precision, Rounded};
 pub use load::{Activation, Architecture, LoadError};
 pub use model::{Model, Scratch};
+pub use scan::Scan;

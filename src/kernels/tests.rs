@@ -1,13 +1,13 @@
 //! Every kernel at every level this CPU has, against the same arithmetic written plainly in f64.
 
 use super::attention::Attention;
-use super::linear::{Linear, Rounded};
+use super::linear::Linear;
 use super::load::Tensor;
 use super::model::InputError;
 use super::pack::Bf16Pair;
 use super::product::After;
 use super::whole::{LARGEST, STEPS, Whole};
-use super::{Activation, Architecture, Level, LoadError, Model, Precision, Scratch};
+use super::{Activation, Architecture, Level, LoadError, Model, Precision, Rounded, Scan, Scratch};
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 
@@ -180,6 +180,25 @@ proptest! {
             let mut outputs = vec![0.0; rows * columns];
             layer.forward(&inputs, &mut outputs, After::Store, &mut Rounded::default());
             prop_assert_eq!(&outputs, &whole_product(&inputs, &weights, &bias, &ranges), "{:?}", level);
+        }
+    }
+
+    /// Near enough that the most similar ones are among the few that are then compared exactly.
+    #[test]
+    fn scanned_similarities_are_near(count in 0_usize..=100, units in 1..=UNITS, seed: u64) {
+        let width = units * 32;
+        let unit = |seed: u64| {
+            let row = numbers(seed, width);
+            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            row.into_iter().map(|x| x / length).collect::<Vec<f32>>()
+        };
+        let vectors: Vec<f32> = (0..count).flat_map(|at| unit(seed.wrapping_add(7 * at as u64 + 1))).collect();
+        let query = unit(seed ^ 0x55);
+        let mut found = vec![9.0; 3];
+        Scan::new(&vectors, width).similarities(&query, &mut Rounded::default(), &mut found);
+        prop_assert_eq!(found.len(), count);
+        for (found, vector) in found.iter().zip(vectors.chunks_exact(width)) {
+            close(f64::from(*found), vector.iter().zip(&query).map(|(a, b)| f64::from(a * b)).sum(), 0.02)?;
         }
     }
 
