@@ -121,7 +121,7 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
     let space = crate::classifier::head::stored(task.inputs.iter().flat_map(|x| head.forward(x).place).collect());
     let manifest = Manifest {
         name: task.name.into(),
-        version: version(task)?,
+        version: version(task, teaching)?,
         teaching,
         encoder: task.encoder.name.clone(),
         pooling: task.encoder.pooling,
@@ -434,10 +434,13 @@ fn assurance(items: &[OutOfFold], joined: &[Vec<f64>], sure: &[f64]) -> Option<A
 }
 
 /// The version: a hash of everything that goes in, so that the same inputs have the same name.
-fn version(task: &Task<'_>) -> Result<String> {
+fn version(task: &Task<'_>, teaching: Teaching) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(METHOD.to_le_bytes());
-    hash.update(serde_json::to_vec(task.recipe).expect("a recipe serialises"));
+    // Of the recipe what takes part: the other kind of teaching may change without making another version of this one.
+    let Recipe { min_steps, default_class, .. } = task.recipe;
+    let recipe = (min_steps, default_class, task.recipe.fitting(teaching));
+    hash.update(serde_json::to_vec(&recipe).expect("a recipe serialises"));
     hash.update(task.seed.to_le_bytes());
     hash.update(format!("{:?}|{}|{:?}", task.encoder.pooling, task.encoder.prefix, crate::embedder::VIEWS));
     hash.update((task.window_chars as u64).to_le_bytes());

@@ -120,3 +120,26 @@ impl Fitting {
         self.epochs.max(min_steps.div_ceil(samples.div_ceil(self.batch).max(1)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_that_nothing_can_be_trained_with_is_refused_by_its_key() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let shipped = include_str!("recipe.toml");
+        for (from, to, key) in [
+            ("hidden = 160 ", "hidden = 0 ", "labels.hidden"),
+            ("dropout = 0.7", "dropout = 1.0", "outcomes.dropout"),
+            ("temperature = 0.2\nshrink = 0.02", "temperature = nan\nshrink = 0.02", "outcomes.temperature"),
+        ] {
+            assert!(shipped.contains(from), "{from}");
+            std::fs::write(file.path(), shipped.replace(from, to)).expect("written");
+            let error = Recipe::load(Some(file.path())).expect_err(key).to_string();
+            assert!(error.contains(key) && error.contains("expected"), "{error}");
+        }
+        std::fs::write(file.path(), shipped).expect("written");
+        assert!(Recipe::load(Some(file.path())).is_ok());
+    }
+}

@@ -234,3 +234,18 @@ fn write(path: &Path, floor: f64) -> Result<()> {
     table.insert("quality_floor", toml_edit::Item::Value(floor));
     std::fs::write(path, document.to_string()).map_err(Error::io(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_is_written_and_the_rest_of_the_file_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("waypost.toml");
+        std::fs::write(&path, "# mine\n[policy]\nquality_floor = 0.1 # keep\nworth = 2\n").expect("written");
+        write(&path, 0.654_321).expect("written");
+        let text = std::fs::read_to_string(&path).expect("read");
+        assert_eq!(text, "# mine\n[policy]\nquality_floor = 0.654 # keep\nworth = 2\n");
+    }
+}

@@ -3,10 +3,10 @@
 use super::data::{Data, Reader, read};
 use super::eval::outcomes;
 use super::{Global, eval, print_json};
+use crate::classifier::RoutingModel;
 use crate::classifier::exemplar::OUT_OF_SCOPE;
 use crate::classifier::head::Teaching;
 use crate::classifier::model::Parts;
-use crate::classifier::RoutingModel;
 use crate::error::{Error, Result};
 use crate::training::compare::{Comparison, Judged, compare, value};
 use crate::training::recipe::Recipe;

@@ -124,3 +124,24 @@ pub fn free(model: &RoutingModel, exemplars: &[Arc<Exemplar>]) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_a_score_for_every_name() {
+        let class = |name: &str, covers: &[&str]| ClassConfig {
+            name: name.into(),
+            description: String::new(),
+            covers: covers.iter().map(|name| name.to_string()).collect(),
+            output_tokens: 1,
+        };
+        let classes = [class("basic", &[]), class("advanced", &["basic", "code"]), class("code", &[])];
+        let names = ["basic".to_string(), "advanced".to_string()];
+        let scores = |label: &str| as_scores(label, &names, &classes).into_iter().collect::<Vec<_>>();
+        assert_eq!(scores("basic"), [("advanced".to_string(), 1.0), ("basic".to_string(), 1.0)]);
+        assert_eq!(scores("code"), [("advanced".to_string(), 1.0), ("basic".to_string(), 0.0)]);
+        assert!(scores("other").is_empty());
+    }
+}

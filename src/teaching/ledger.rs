@@ -85,8 +85,11 @@ impl Ledger {
     /// Forgets the additions that are part of a version by now, or that a later word on the same prompt replaced there;
     /// and the removals of what was taught anew with the retraining.
     pub fn fold_into(&mut self, version: &RoutingModel) {
-        let inside: HashMap<&str, &Exemplar> =
-            version.exemplars.iter().map(|exemplar| (exemplar.id.as_str(), &**exemplar)).collect();
+        self.fold(version.exemplars.iter().map(|exemplar| &**exemplar));
+    }
+
+    fn fold<'a>(&mut self, version: impl Iterator<Item = &'a Exemplar>) {
+        let inside: HashMap<&str, &Exemplar> = version.map(|exemplar| (exemplar.id.as_str(), exemplar)).collect();
         let says = |exemplar: &Exemplar| (exemplar.prompt.clone(), exemplar.class.clone(), exemplar.score.clone());
         let Ledger { added, removed, learning } = self;
         added.retain(|id, added| {
@@ -127,5 +130,25 @@ mod tests {
         ledger.remove("learning", true);
         assert_eq!(ledger.entries().len(), 2, "the version to come holds it");
         assert_eq!(serde_json::to_string(&entries[0]).expect("serialises"), r#"{"remove":"trained"}"#);
+    }
+
+    #[test]
+    fn what_a_retraining_learned_is_taught_no_longer() {
+        let exemplar = |id: &str, prompt: &str, class: &str| {
+            let (id, prompt, class) = (id.into(), prompt.into(), class.into());
+            Arc::new(Exemplar { id, prompt, class, ..Exemplar::default() })
+        };
+        let added = |exemplar: &Arc<Exemplar>| Added { exemplar: exemplar.clone(), inputs: vec![] };
+        let (first, later) = (exemplar("q1", "quokka", "code"), exemplar("q2", "quokka", "tools"));
+        let (anew, during) = (exemplar("w", "wombat", "tools"), exemplar("k", "okapi", "tools"));
+        let mut ledger = Ledger::default();
+        [&first, &later].into_iter().for_each(|exemplar| ledger.add(added(exemplar)));
+        ledger.remove("w", false);
+        ledger.remove("gone", false);
+        ledger.learn();
+        ledger.add(added(&during));
+        // The version holds the last word on a prompt, and what was sent along although it had been removed.
+        ledger.fold([&*later, &*anew].into_iter());
+        assert_eq!(ledger.entries(), [Entry::Remove("gone".into()), Entry::Add(during)]);
     }
 }
