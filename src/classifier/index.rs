@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-/// From this many exemplars on the graph answers sooner than the scan (measured table in ARCHITECTURE.md).
+/// From this many exemplars on the graph answers sooner than the scan (an estimate, see ARCHITECTURE.md).
 pub const GRAPH_FROM: usize = 50_000;
 
 /// Graph parameters: links per node, candidates while building, candidates while searching (recall in ARCHITECTURE.md).

@@ -100,14 +100,14 @@ async def measure(options, server, sent, prompts):
     async with httpx.AsyncClient(base_url=server.url, timeout=120, trust_env=False) as admin:
         begun = time.perf_counter()
         (await admin.post("/admin/retrain", json={"exemplars": sent})).raise_for_status()
-        asked, state = time.perf_counter(), {"status": "running"}
+        asked, state = time.perf_counter(), {"state": "running"}
 
         async def ended():
             nonlocal asked, state
             if time.perf_counter() - asked > 1:
                 asked = time.perf_counter()
                 state = (await admin.get("/admin/retrain")).json()
-            return state["status"] not in ("running", "starting") or time.perf_counter() - begun > options.most
+            return state["state"] != "running" or time.perf_counter() - begun > options.most
 
         busy = show("while retraining", await serve(server.url, options.rate, prompts, ended))
         print(f"retraining: {json.dumps(state)[:300]} after {time.perf_counter() - begun:.0f} s; p99 ratio {busy / quiet:.2f}")
