@@ -3,13 +3,13 @@
 use crate::classifier::inputs;
 use crate::embedder::{Embedding, Encoder, EncoderSpec, VIEWS, Views};
 use crate::error::{Error, Result};
+use crate::training::parallel::in_order;
 use crate::weights::{Cache, hex};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Key = [u8; 32];
 
@@ -99,24 +99,12 @@ fn embed_all(
     threads: usize,
     progress: &ProgressBar,
 ) -> Result<Vec<(Key, Vec<f32>)>> {
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(Key, Vec<f32>)>> {
-        let mut done = Vec::new();
-        while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (views, _) = encoder.embed(text)?;
-            done.push((key(text), views.all().iter().flat_map(|view| view.as_slice().to_vec()).collect()));
-            progress.inc(1);
-        }
-        Ok(done)
+    let embed = |text: &&String| {
+        let (views, _) = encoder.embed(text)?;
+        progress.inc(1);
+        Ok((key(text), views.all().iter().flat_map(|view| view.as_slice().to_vec()).collect()))
     };
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread panicked".into()))))
-            .collect()
-    });
-    Ok(results.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    in_order(texts, threads, embed)?.into_iter().collect()
 }
 
 fn to_views(vector: &[f32]) -> Result<Views> {

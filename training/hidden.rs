@@ -111,7 +111,7 @@ impl Hidden {
             for (x, weights) in place.iter().zip(self.output.values.chunks_exact(classes)) {
                 add_scaled(&mut logits, weights, *x);
             }
-            slopes.extend(slope(self.teaching, &logits, targets).map(|slope| slope / rows as f32));
+            slopes.extend(slope(self.teaching, &logits, targets).into_iter().map(|slope| slope / rows as f32));
         }
 
         // Backward, from the slopes of the loss by each logit.
@@ -176,15 +176,15 @@ impl Hidden {
 
 /// Slope of a prompt's loss by each logit: cross-entropy of the softmax for labels, binary cross-entropy of each class
 /// that is known for outcomes.
-fn slope(teaching: Teaching, logits: &[f32], targets: &[f32]) -> impl Iterator<Item = f32> {
+fn slope(teaching: Teaching, logits: &[f32], targets: &[f32]) -> Vec<f32> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f32 = logits.iter().map(|x| (x - highest).exp()).sum();
-    let each = move |(logit, target): (&f32, &f32)| match teaching {
+    let each = |(logit, target): (&f32, &f32)| match teaching {
         Teaching::Labels => (logit - highest).exp() / sum - target,
         Teaching::Outcomes if target.is_nan() => 0.0,
         Teaching::Outcomes => 1.0 / (1.0 + (-logit).exp()) - target,
     };
-    logits.iter().zip(targets).map(each).collect::<Vec<f32>>().into_iter()
+    logits.iter().zip(targets).map(each).collect()
 }
 
 /// The numbers of one AdamW step.

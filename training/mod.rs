@@ -10,6 +10,7 @@ pub mod fit;
 pub mod hidden;
 pub mod kernel;
 pub mod measure;
+pub mod parallel;
 pub mod recipe;
 pub mod report;
 pub mod reword;
@@ -32,7 +33,6 @@ use recipe::Recipe;
 use report::likeliest;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Sources from which on (and as many as there are folds) estimates are also made of sources never seen.
 const SOURCES_TO_LEAVE_OUT: usize = 4;
@@ -229,8 +229,8 @@ fn estimates(
 ) -> Result<Vec<OutOfFold>> {
     let count = folds.iter().max().map_or(0, |last| last + 1);
     progress.set_message(format!("{count} folds"));
-    let one = |fold: usize| -> Result<Vec<(usize, OutOfFold)>> {
-        let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..folds.len()).partition(|row| folds[*row] == fold);
+    let one = |fold: &usize| -> Result<Vec<(usize, OutOfFold)>> {
+        let (outside, mut inside): (Vec<usize>, Vec<usize>) = (0..folds.len()).partition(|row| folds[*row] == *fold);
         if let Some(most) = per_label {
             let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
             inside.retain(|row| {
@@ -245,22 +245,9 @@ fn estimates(
         let estimated = estimate_outside(lesson, &inside, &outside, task, progress)?;
         Ok(outside.into_iter().zip(estimated).collect())
     };
-    // Folds side by side, each core taking the next one.
-    let next = AtomicUsize::new(0);
-    let work = || {
-        std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|fold| *fold < count))
-            .map(one)
-            .collect::<Result<Vec<_>>>()
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(count);
-    let done: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a fold does not panic")).collect()
-    });
-    let mut all: Vec<(usize, OutOfFold)> = Vec::with_capacity(folds.len());
-    for some in done {
-        all.extend(some?.into_iter().flatten());
-    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let done = parallel::in_order(&(0..count).collect::<Vec<_>>(), cores, one)?;
+    let mut all: Vec<(usize, OutOfFold)> = done.into_iter().collect::<Result<Vec<_>>>()?.concat();
     all.sort_by_key(|(row, _)| *row);
     Ok(all.into_iter().map(|(_, item)| item).collect())
 }

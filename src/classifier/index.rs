@@ -106,7 +106,7 @@ impl Index {
             progress(end, count);
         }
         if let Some(built) = built.upgrade() {
-            // Another thread may have been as fast; its graph is as good.
+            // `growing` lets nobody else set it.
             let _ = built.graph.set(graph);
         }
     }
@@ -140,13 +140,13 @@ impl Index {
     /// The `count` vectors most similar to `query` (of unit length), nearest first.
     pub fn search(&self, query: &[f32], count: usize) -> Vec<Hit> {
         let wanted = count + self.removed.len();
-        let mut hits = match (self.built.graph.get(), &self.built.scan) {
+        let mut hits: Vec<Hit> = match (self.built.graph.get(), &self.built.scan) {
             (Some(graph), _) => {
                 let found = graph.search(query, wanted, EF_SEARCH.max(2 * wanted));
                 found.iter().map(|hit| Hit { position: hit.d_id, similarity: 1.0 - hit.distance }).collect()
             }
             (None, Some(scan)) => self.scan(scan, query, AGAIN * wanted + MORE),
-            (None, None) => self.compare(query, &self.built.vectors, 0).collect(),
+            (None, None) => return self.exact(query, count),
         };
         hits.extend(self.compare(query, &self.added, self.built.vectors.len() / self.width));
         self.best(hits, count)
@@ -202,8 +202,8 @@ fn above(values: &[f32], count: usize) -> impl Iterator<Item = usize> {
     values.iter().enumerate().filter(move |(_, value)| **value >= least).map(|(position, _)| position)
 }
 
-/// Eight sums side by side, which the compiler keeps in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// The dot product, as eight sums side by side, which the compiler keeps in vector registers.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();

@@ -1,11 +1,11 @@
-//! Many prompts through an encoder and a routing model, on several threads, in order.
+//! An encoder and a routing model for many prompts.
 
 use super::Global;
 use crate::classifier::RoutingModel;
 use crate::classifier::model::Estimate;
 use crate::config::EmbedderConfig;
 use crate::embedder::Encoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// An encoder and a routing model trained on it.
 pub struct Bulk {
@@ -39,27 +39,4 @@ pub fn settings(global: &Global, model: &RoutingModel) -> Result<EmbedderConfig>
         window_chars: trained.window_chars,
         ..global.load()?.embedder
     })
-}
-
-/// `work` on every item, on `threads` threads; results in the items' order.
-pub fn in_order<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let run = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return done };
-            done.push((at, work(item)));
-        }
-    };
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(run)).collect();
-        running.into_iter().map(|thread| thread.join()).collect()
-    });
-    let mut all = Vec::with_capacity(items.len());
-    for part in parts {
-        all.extend(part.map_err(|_| Error::Internal("a worker thread panicked".into()))?);
-    }
-    all.sort_by_key(|(at, _)| *at);
-    Ok(all.into_iter().map(|(_, result)| result).collect())
 }

@@ -1,7 +1,7 @@
 //! `waypost decide`: many decisions, JSON lines in and out. They depend on the prompt, the routing model and the
 //! policy alone: no deployment is asked, every class costs the same.
 
-use super::bulk::{Bulk, in_order};
+use super::bulk::Bulk;
 use super::{Global, default_threads};
 use crate::chat::ChatRequest;
 use crate::classifier::RoutingModel;
@@ -10,6 +10,7 @@ use crate::embedder::window;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::policy::quality::{Expected, choose_without_deployments};
+use crate::training::parallel::in_order;
 use clap::Args;
 use indexmap::IndexMap;
 use serde::Deserialize;

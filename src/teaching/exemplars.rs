@@ -70,13 +70,15 @@ pub async fn add(router: &Arc<Router>, mut exemplars: Vec<Exemplar>) -> Result<V
 /// # Errors
 /// [`Error::Unknown`], [`Error::Conflict`] past `teaching.max_exemplars` removals, [`Error::Io`].
 pub async fn remove(router: &Arc<Router>, id: String) -> Result<()> {
+    forget(router, id.clone()).await?;
     let again = router.clone();
-    blocking(move || {
-        let teaching = &again.teaching;
-        teaching.book.lock().remove(&again, &id)?;
-        teaching.candidates.lock().withdraw(&id, &teaching.folder)
-    })
-    .await
+    blocking(move || again.teaching.candidates.lock().withdraw(&id, &again.teaching.folder)).await
+}
+
+/// As [`remove`], without a word on the feedback it came from.
+pub(super) async fn forget(router: &Arc<Router>, id: String) -> Result<()> {
+    let again = router.clone();
+    blocking(move || again.teaching.book.lock().remove(&again, &id)).await
 }
 
 /// The exemplars among the neighbors that pass the filter, newest first, and whether there are more.

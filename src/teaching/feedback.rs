@@ -81,7 +81,7 @@ pub async fn judge(router: &Arc<Router>, id: String, status: Status, label: Opti
     }
     let at_once = accepted.filter(|_| said.is_some());
     if router.model.load().exemplar(&id).is_some() {
-        exemplars::remove(router, id).await?;
+        exemplars::forget(router, id).await?;
     }
     if let Some(exemplar) = at_once {
         exemplars::add(router, vec![exemplar]).await?;

@@ -2,7 +2,8 @@
 
 use super::baselines::mean_scores;
 use super::table::Table;
-use std::thread::scope;
+use crate::classifier::index::dot;
+use crate::training::parallel::in_order;
 
 /// Threads at most: the machine has other work.
 const THREADS: usize = 2;
@@ -25,7 +26,7 @@ pub fn nearest(
         let mean = |count: &usize| mean_of(training, &rows[..rows.len().min(*count)], &overall);
         counts.iter().map(mean).collect::<Vec<Vec<f64>>>()
     };
-    let by_row = in_parallel(embeddings, &one);
+    let by_row = in_order(embeddings, THREADS, one).expect("a thread only panics on a bug");
     (0..counts.len()).map(|at| by_row.iter().map(|estimates| estimates[at].clone()).collect()).collect()
 }
 
@@ -41,18 +42,6 @@ fn most_similar(all: &[Vec<f32>], one: &[f32], count: usize) -> Vec<usize> {
     found.into_iter().map(|(_, at)| at).collect()
 }
 
-/// Eight sums side by side: a form that compilers turn into vector instructions.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (mut sums, (a, b)) = ([0.0f32; 8], (a.chunks_exact(8), b.chunks_exact(8)));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
-}
-
 fn mean_of(training: &Table, rows: &[usize], overall: &[f64]) -> Vec<f64> {
     let mean = |(name, overall): (usize, &f64)| {
         let scores: Vec<f64> =
@@ -60,14 +49,4 @@ fn mean_of(training: &Table, rows: &[usize], overall: &[f64]) -> Vec<f64> {
         if scores.is_empty() { *overall } else { scores.iter().sum::<f64>() / scores.len() as f64 }
     };
     overall.iter().enumerate().map(mean).collect()
-}
-
-/// The results in the order of the items.
-fn in_parallel<I: Sync, O: Send>(items: &[I], work: &(impl Fn(&I) -> O + Sync)) -> Vec<O> {
-    let part = items.len().div_ceil(THREADS).max(1);
-    scope(|scope| {
-        let threads: Vec<_> =
-            items.chunks(part).map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<O>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a thread only panics on a bug")).collect()
-    })
 }
