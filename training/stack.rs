@@ -30,8 +30,9 @@ const USUAL: f64 = 0.1;
 /// never seen (training/README.md).
 const DOUBT: f64 = 2.0;
 
-/// Shares of the fitted contrasts that are tried on sources never seen; of equals the first is taken.
-const SHARES: [f64; 6] = [1.0, 0.75, 0.5, 0.25, 0.1, 0.01];
+/// Margins that are tried on sources never seen, in score; of equals the first is taken. With the last no choice
+/// differs from the best single class.
+const MARGINS: [f64; 7] = [0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 2.0];
 
 /// The join that makes the out-of-fold labels likeliest.
 pub fn labels(items: &[OutOfFold], classes: usize) -> Join {
@@ -66,34 +67,34 @@ pub fn labels(items: &[OutOfFold], classes: usize) -> Join {
 pub fn outcomes(near: &[OutOfFold], far: &[OutOfFold], mean: &[f64]) -> Join {
     let fitted = deviation(near, mean);
     if far.is_empty() {
-        return Join::Outcomes { mean: mean.to_vec(), near: fitted.clone(), far: fitted, familiar: [0.0, 0.0] };
+        let far = fitted.clone();
+        return Join::Outcomes { mean: mean.to_vec(), near: fitted, far, margin: 0.0, familiar: [0.0, 0.0] };
     }
     let similarity = |items: &[OutOfFold], share: f64| {
         let mut all: Vec<f64> = items.iter().map(|item| item.nearest).collect();
         all.sort_by(f64::total_cmp);
         all[((all.len() as f64 * share) as usize).min(all.len() - 1)]
     };
-    let far_fitted = cautious(far, mean, deviation(far, mean));
+    let far_fitted = deviation(far, mean);
+    let margin = margin(far, mean, &far_fitted);
     let strange = similarity(far, STRANGE);
     let usual = similarity(near, USUAL).max(strange);
-    Join::Outcomes { mean: mean.to_vec(), near: fitted, far: far_fitted, familiar: [strange, usual] }
+    Join::Outcomes { mean: mean.to_vec(), near: fitted, far: far_fitted, margin, familiar: [strange, usual] }
 }
 
-/// The contrasts of a deviation, turned down until choices made by it are worth more than the best single class on
-/// prompts of sources never seen, by more than twice the standard error of the sources' means: a lead that hangs on one
-/// source is none. They never vanish wholly: where they change no choice they still put prompts in order.
-fn cautious(items: &[OutOfFold], mean: &[f64], fitted: Deviation) -> Deviation {
-    let turned = |share: f64| Deviation { contrast: fitted.contrast.map(|weight| weight * share), ..fitted.clone() };
-    let lead = |deviation: &Deviation| -> f64 {
-        let (near, far) = (deviation.clone(), deviation.clone());
-        let leads = leads(items, mean, &Join::Outcomes { mean: mean.to_vec(), near, far, familiar: [0.0, 0.0] });
+/// The margin by which a class must lead on prompts of sources never seen: the one whose choices are worth most beyond
+/// the best single class, less twice the standard error of the sources' means: a lead that hangs on one source is none.
+fn margin(items: &[OutOfFold], mean: &[f64], fitted: &Deviation) -> f64 {
+    let lead = |margin: f64| -> f64 {
+        let (near, far) = (Deviation::default(), fitted.clone());
+        // More alike than anything is: every prompt counts as strange.
+        let leads =
+            leads(items, mean, &Join::Outcomes { mean: mean.to_vec(), near, far, margin, familiar: [2.0, 3.0] });
         let (count, sum) = (leads.len() as f64, leads.iter().sum::<f64>());
         let spread: f64 = leads.iter().map(|lead| (lead - sum / count).powi(2)).sum();
         sum - DOUBT * (spread * count / (count - 1.0).max(1.0)).sqrt()
     };
-    let trials = SHARES.map(turned);
-    let leads: Vec<f64> = trials.iter().map(lead).collect();
-    trials[likeliest(&leads)].clone()
+    MARGINS[likeliest(&MARGINS.map(lead))]
 }
 
 /// What a join's choices score more than the best single class, summed for each source.
@@ -207,8 +208,9 @@ mod tests {
         // Out-of-fold the estimates are right, on unseen sources they are wrong.
         let right: Vec<OutOfFold> = (0..40).map(|_| item([1.0, 0.0], [0.9, 0.4])).collect();
         let wrong: Vec<OutOfFold> = (0..40).map(|_| item([0.0, 1.0], [0.9, 0.4])).collect();
-        let Join::Outcomes { far, .. } = outcomes(&right, &wrong, &[0.4, 0.5]) else { panic!("outcomes") };
-        let join = |far| Join::Outcomes { mean: vec![0.4, 0.5], near: Deviation::default(), far, familiar: [0.9, 1.0] };
-        assert_eq!(likeliest(&join(far).estimate(&wrong[0].sources, 0.5)), 1);
+        let Join::Outcomes { far, margin, .. } = outcomes(&right, &wrong, &[0.4, 0.5]) else { panic!("outcomes") };
+        let near = Deviation::default();
+        let join = Join::Outcomes { mean: vec![0.4, 0.5], near, far, margin, familiar: [0.9, 1.0] };
+        assert_eq!(likeliest(&join.estimate(&wrong[0].sources, 0.5)), 1);
     }
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A probability below this is not believed: it keeps logarithms finite.
 const FLOOR: f64 = 1e-4;
 
+/// How far below the best single class one is put that does not lead it by enough.
+const BELOW: f64 = 1e-6;
+
 /// Number of estimates joined.
 pub const SOURCES: usize = 3;
 
@@ -57,6 +60,9 @@ pub enum Join {
         near: Deviation,
         /// For prompts of a source never seen: fitted with whole sources left out.
         far: Deviation,
+        /// For those, a class that leads the best single one by less than this is estimated below it.
+        #[serde(default)]
+        margin: f64,
         /// Similarity of the nearest exemplar that is typical of a prompt of a source never seen, and of one like
         /// those learned from. Between the two the deviations are mixed.
         familiar: [f64; 2],
@@ -83,25 +89,39 @@ impl Join {
                 };
                 softmax(&(0..bias.len()).map(logit).collect::<Vec<_>>())
             }
-            Join::Outcomes { mean, near, far, familiar: [strange, usual] } => {
+            Join::Outcomes { mean, near, far, margin, familiar: [strange, usual] } => {
                 let trust = ((nearest - strange) / (usual - strange).max(1e-6)).clamp(0.0, 1.0);
-                let (near, far) = (near.of(sources, mean), far.of(sources, mean));
-                let mixed = near.iter().zip(&far).map(|(near, far)| trust * near + (1.0 - trust) * far);
-                mean.iter().zip(mixed).map(|(mean, deviation)| (mean + deviation).clamp(0.0, 1.0)).collect()
+                let (near, mut far) = (near.estimate(sources, mean), far.estimate(sources, mean));
+                hold(&mut far, mean, *margin);
+                near.iter().zip(&far).map(|(near, far)| trust * near + (1.0 - trust) * far).collect()
             }
         }
     }
 }
 
+/// Takes from every class a lead over the best single one that is smaller than the margin: of many estimates the best
+/// looks better than it is. What lies below the best single class keeps its order.
+fn hold(estimates: &mut [f64], mean: &[f64], margin: f64) {
+    let single = (0..mean.len()).rev().max_by(|a, b| mean[*a].total_cmp(&mean[*b]));
+    let Some((single, bar)) = single.map(|single| (single, estimates[single])) else { return };
+    for (class, estimate) in estimates.iter_mut().enumerate() {
+        if class != single && *estimate < bar + margin {
+            *estimate = estimate.min(bar - BELOW);
+        }
+    }
+}
+
 impl Deviation {
-    fn of(&self, sources: &Sources, mean: &[f64]) -> Vec<f64> {
-        let mut sum = vec![0.0; mean.len()];
+    /// The mean of each class and what is believed beyond it, between 0 and 1.
+    fn estimate(&self, sources: &Sources, mean: &[f64]) -> Vec<f64> {
+        let mut sum = mean.to_vec();
         for (index, source) in sources.iter().enumerate() {
             let (level, contrasts) = level_and_contrasts(source, mean);
             for (sum, contrast) in sum.iter_mut().zip(contrasts) {
                 *sum += self.level[index] * level + self.contrast[index] * contrast;
             }
         }
+        sum.iter_mut().for_each(|estimate| *estimate = estimate.clamp(BELOW, 1.0));
         sum
     }
 }
@@ -125,4 +145,31 @@ pub fn confidence(join: &Join, joined: &[f64], nearest: f64) -> f64 {
 /// Similarity of the nearest exemplar; 0 where there is none.
 pub fn nearest(hits: &[Hit]) -> f64 {
     hits.first().map_or(0.0, |hit| f64::from(hit.similarity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_strange_prompts_small_leads_over_the_best_single_class_are_taken_and_large_ones_kept() {
+        let mean = vec![0.5, 0.6, 0.55];
+        let believed = Deviation { level: [1.0, 0.0, 0.0], contrast: [1.0, 0.0, 0.0] };
+        let join = |margin| Join::Outcomes {
+            mean: mean.clone(),
+            near: believed.clone(),
+            far: believed.clone(),
+            margin,
+            familiar: [0.9, 1.0],
+        };
+        // The first class leads the best single one, the second, by 0.1; the third lies 0.2 below it.
+        let sources: Sources = [vec![0.7, 0.6, 0.4], vec![0.0; 3], vec![0.0; 3]];
+        let free = join(0.05).estimate(&sources, 0.5);
+        assert!((free[0] - 0.7).abs() < 1e-9, "{free:?}");
+        let held = join(0.2).estimate(&sources, 0.5);
+        assert!(held[0] < held[1] && held[2] < held[0], "{held:?}");
+        assert!((held[1] - 0.6).abs() < 1e-9 && (held[2] - 0.4).abs() < 1e-9, "{held:?}");
+        let familiar = join(0.2).estimate(&sources, 1.0);
+        assert!((familiar[0] - 0.7).abs() < 1e-9, "{familiar:?}");
+    }
 }
