@@ -3,6 +3,7 @@
 //! behind a bounded queue. Next stop: `classifier/`.
 
 mod bert;
+mod courtesy;
 mod encoder;
 mod sentences;
 mod views;

@@ -1,6 +1,7 @@
 //! Which text of a request is embedded: the last user turn, with a little context when it is too short to stand
 //! alone, cut to a bounded window from both ends before anything is tokenized.
 
+use super::courtesy;
 use crate::chat::{ChatRequest, Role};
 
 /// A user turn of fewer characters than this may be a follow-up ("now make it faster") and takes context along.
@@ -19,10 +20,10 @@ pub fn window(request: &ChatRequest, max_chars: usize) -> String {
     let Some(last) = turns.next().or_else(|| request.messages.iter().rev().find(has_text)) else {
         return String::new();
     };
-    let text = clip(last.text.trim(), max_chars);
+    let text = clip(courtesy::trim(&last.text), max_chars);
     match turns.next() {
         Some(before) if text.chars().count() < FOLLOW_UP_CHARS => {
-            format!("{}\n{text}", clip(before.text.trim(), CONTEXT_CHARS))
+            format!("{}\n{text}", clip(courtesy::trim(&before.text), CONTEXT_CHARS))
         }
         _ => text,
     }
