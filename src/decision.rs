@@ -1,6 +1,7 @@
 //! The whole value that comes out of routing one request: class, deployment, fallbacks, and every reason.
 //! Headers, log, `/explain` and tests read this one value and nothing else.
 
+use crate::classifier::exit::Rule;
 use crate::classifier::model::Assurance;
 use crate::features::Features;
 use crate::money::Money;
@@ -34,10 +35,12 @@ pub struct Decision {
     pub features: Features,
     /// What the caller wanted.
     pub policy: Policy,
-    /// Largest class probability times similarity of the nearest exemplar, 0..1; absent where the prompt was not classified.
+    /// Largest class probability times similarity of the nearest exemplar (of an early exit the probability alone), 0..1; absent where the prompt was not classified.
     pub confidence: Option<f64>,
     /// What can be said of decisions at least so confident; absent where this one is less so.
     pub assurance: Option<Assurance>,
+    /// The early exit of the encoder that was sure enough to decide; no neighbors were asked then. Absent where the whole road was gone.
+    pub exit: Option<Rule>,
     /// Whether the prompt was too far from every exemplar, so that the default class answers.
     pub abstained: bool,
     /// The confidence below which the router abstains.
@@ -197,6 +200,8 @@ pub struct Timing {
     pub classify_us: u64,
     /// Class, ranking and flip.
     pub policy_us: u64,
+    /// Whether the same text had been read before, or was being read: no time went into reading it.
+    pub read_before: bool,
     pub total_us: u64,
 }
 

@@ -38,6 +38,7 @@ mod kernels;
 pub mod money;
 pub mod policy;
 pub mod providers;
+pub mod reader;
 pub mod record;
 pub mod router;
 pub mod start;

@@ -4,15 +4,17 @@
 //! [`Router::decide`] returns the whole [`Decision`]; [`Router::answer`] decides, forwards and records.
 
 use crate::chat::ChatRequest;
+use crate::classifier::model::{Assurance, Read};
 use crate::classifier::{Estimate, RoutingModel};
 use crate::config::{ClassConfig, Config};
 use crate::decision::{Basis, ClassScore, Decision, DeploymentScore, Flip, Neighbor, Timing};
-use crate::embedder::{self, Embedder, EncoderSpec, Late};
+use crate::embedder::{self, EncoderSpec, Late};
 use crate::error::{Error, Result};
-use crate::features::Features;
+use crate::features::{self, Features};
 use crate::forward::{self, Answer, Refusal};
 use crate::policy::{Policy, class, flip, quality, rank};
 use crate::providers::Fleet;
+use crate::reader::Reader;
 use crate::record::{Decisions, HealthBook};
 use crate::teaching::Teaching;
 use arc_swap::ArcSwap;
@@ -25,7 +27,7 @@ pub struct Router {
     pub config: Config,
     /// The routing model that serves; a request keeps the one it began with.
     pub model: ArcSwap<RoutingModel>,
-    pub embedder: Embedder,
+    pub reader: Reader,
     pub fleet: Fleet,
     pub decisions: Decisions,
     pub health: HealthBook,
@@ -51,7 +53,7 @@ enum Target {
 
 /// What reading the prompt gave.
 enum Reading {
-    Estimate(Arc<RoutingModel>, Box<Estimate>),
+    Estimate(Arc<RoutingModel>, Arc<Read>),
     /// Why the default class, or the one named, answers unread.
     Unread(Basis, &'static str),
 }
@@ -62,12 +64,12 @@ impl Router {
     /// # Errors
     /// [`Error::Config`] when the routing model was trained on another encoder, or knows a class that the
     /// configuration lacks.
-    pub fn new(config: Config, model: RoutingModel, embedder: Embedder, fleet: Fleet) -> Result<Self> {
-        fits(&config, embedder.spec(), &model)?;
+    pub fn new(config: Config, model: RoutingModel, reader: Reader, fleet: Fleet) -> Result<Self> {
+        fits(&config, reader.embedder.spec(), &model)?;
         let (decisions, health) = (Decisions::new(config.record.keep), HealthBook::new(config.record.clone()));
         let teaching = Teaching::new(&config);
         model.grow_graph();
-        Ok(Router { config, model: ArcSwap::from_pointee(model), embedder, fleet, decisions, health, teaching })
+        Ok(Router { config, model: ArcSwap::from_pointee(model), reader, fleet, decisions, health, teaching })
     }
 
     /// Lets a routing model serve from now on; requests under way keep the one they began with.
@@ -100,10 +102,15 @@ impl Router {
         let target = self.target(request, caller)?;
         let policy = Policy::for_request(&self.config.policy, &self.config.policies, caller.policy.as_deref())?;
 
-        let features = Features::read(request);
+        let mut features = Features::read(request);
         timing.features_us = micros(start);
 
-        let reading = self.read(request, &target, &mut timing).await?;
+        // The language is looked for while an encoder thread reads.
+        let (reading, language) = tokio::join!(self.read(request, &target, &mut timing), async {
+            matches!(target, Target::Auto).then(|| features::language(request)).flatten()
+        });
+        let reading = reading?;
+        features.language = language;
 
         let choosing = Instant::now();
         let demand =
@@ -126,7 +133,7 @@ impl Router {
         timing.total_us = micros(start);
 
         let estimate = match &reading {
-            Reading::Estimate(model, estimate) => Some((model, &**estimate)),
+            Reading::Estimate(model, read) => Some((model, &read.estimate)),
             Reading::Unread(..) => None,
         };
         Ok(Decision {
@@ -141,8 +148,11 @@ impl Router {
             routing_model: estimate.map(|(model, _)| model.title()),
             confidence: estimate.map(|(_, estimate)| estimate.confidence),
             assurance: estimate.and_then(|(model, estimate)| {
-                model.manifest.assurance.filter(|assurance| estimate.confidence >= assurance.confidence)
+                let sure =
+                    |assurance: &Assurance| estimate.exit.is_none() && estimate.confidence >= assurance.confidence;
+                model.manifest.assurance.filter(sure)
             }),
+            exit: estimate.and_then(|(_, estimate)| estimate.exit),
             abstained: choice.basis == Basis::Abstained,
             gate: estimate.map(|(model, _)| model.manifest.gate),
             neighbors: estimate.map_or(Vec::new(), |(model, estimate)| self.neighbors(model, estimate)),
@@ -192,19 +202,21 @@ impl Router {
         if text.is_empty() {
             return Ok(Reading::Unread(Basis::NoText, "the conversation has no text to read"));
         }
-        let embedded = match self.embedder.embed(text.clone()).await? {
-            Ok(embedded) => embedded,
+        let model = self.model.load_full();
+        let reading = match self.reader.read(&model, &text).await? {
+            Ok(reading) => reading,
             Err(Late::QueueFull) => return Ok(Reading::Unread(Basis::Late, "the embedder's queue is full")),
             Err(Late::Deadline) => return Ok(Reading::Unread(Basis::Late, "the embedding did not come in time")),
         };
-        timing.queue_us = embedded.queued.as_micros() as u64;
-        timing.tokenize_us = embedded.spent.tokenize.as_micros() as u64;
-        timing.encode_us = embedded.spent.encode.as_micros() as u64;
-        let classifying = Instant::now();
-        let model = self.model.load_full();
-        let estimate = model.estimate(&embedded.views, &text);
-        timing.classify_us = micros(classifying);
-        Ok(Reading::Estimate(model, Box::new(estimate)))
+        timing.read_before = reading.queued.is_none();
+        if let Some(queued) = reading.queued {
+            let Read { spent, classify, .. } = &*reading.read;
+            timing.queue_us = queued.as_micros() as u64;
+            timing.tokenize_us = spent.tokenize.as_micros() as u64;
+            timing.encode_us = spent.encode.as_micros() as u64;
+            timing.classify_us = classify.as_micros() as u64;
+        }
+        Ok(Reading::Estimate(model, reading.read))
     }
 
     /// Expected answer tokens of this prompt: the mean length of each label's answers, weighted by its probability.
@@ -215,7 +227,8 @@ impl Router {
         };
         match (reading, target) {
             // Outcomes are no shares of one whole: they are weighed by their sum.
-            (Reading::Estimate(model, estimate), _) => {
+            (Reading::Estimate(model, read), _) => {
+                let estimate = &read.estimate;
                 let all = estimate.joined.iter().sum::<f64>().max(f64::MIN_POSITIVE);
                 model.manifest.classes.iter().zip(&estimate.joined).map(|(class, share)| share / all * of(class)).sum()
             }
@@ -245,7 +258,7 @@ impl Router {
                 };
                 return Ok(ClassChoice { class, basis: *basis, reason, classes: Vec::new(), flip: None });
             }
-            Reading::Estimate(model, estimate) => (model, estimate),
+            Reading::Estimate(model, read) => (model, &read.estimate),
         };
         let mut classes = quality::score(
             &self.config.classes,

@@ -5,10 +5,16 @@ use crate::config::{Config, EmbedderConfig};
 use crate::embedder::{Embedder, Encoder, EncoderSpec, Pooling, Precision};
 use crate::error::{Error, Result};
 use crate::providers::Fleet;
+use crate::reader::Reader;
 use crate::router::Router;
 use crate::teaching::Shelf;
 use crate::weights::{Cache, Manifest};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// See [`deadline`].
+const DEADLINE: Duration = Duration::from_millis(25);
+const DEADLINE_READINGS: u32 = 4;
 
 /// Loads everything a router needs, fetching weights that are missing.
 ///
@@ -19,12 +25,25 @@ pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
     let loading = tokio::task::spawn_blocking(move || {
         let encoder = encoder(&settings.embedder, &weights)?;
         let model = routing_model(&settings, encoder.spec())?;
-        Ok::<_, Error>((encoder, model))
+        let deadline = deadline(&settings.embedder, &encoder, &model)?;
+        Ok::<_, Error>((encoder, model, deadline))
     });
-    let (encoder, model) = loading.await.map_err(|error| Error::Internal(format!("loading: {error}")))??;
-    let embedder = Embedder::start(encoder, config.embedder.threads, config.embedder.queue, config.embedder.deadline)?;
+    let (encoder, model, deadline) = loading.await.map_err(|error| Error::Internal(format!("loading: {error}")))??;
+    let embedder = Embedder::start(encoder, config.embedder.threads, config.embedder.queue, deadline)?;
     let fleet = Fleet::start(&config, &cache).await?;
-    Router::new(config, model, embedder, fleet).map(Arc::new)
+    let reader = Reader::new(embedder, config.routing.early_exit, config.routing.remembered);
+    Router::new(config, model, reader, fleet).map(Arc::new)
+}
+
+/// How long a decision may take where the configuration does not say: [`DEADLINE`], or on a machine that needs longer so
+/// many times what the longest prompt takes. That one is read twice: the first time everything is cold.
+fn deadline(settings: &EmbedderConfig, encoder: &Encoder, model: &RoutingModel) -> Result<Duration> {
+    let longest = "longest ".repeat(settings.window_chars / 8);
+    model.read(encoder, &longest, false)?;
+    let start = Instant::now();
+    model.read(encoder, &longest, false)?;
+    let usual = DEADLINE.max(start.elapsed() * DEADLINE_READINGS);
+    Ok(settings.deadline.unwrap_or(usual))
 }
 
 /// The routing model to serve with: the configured one; where that is the builtin one, the version that was published
@@ -81,5 +100,6 @@ pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpe
         prefix: config.prefix.clone().or(manifest.prefix).unwrap_or_default(),
         max_tokens: config.max_tokens,
         precision: Precision::parse(&config.precision).ok_or_else(unknown)?,
+        reproducible: false,
     })
 }

@@ -22,9 +22,9 @@ const COMPONENT_ROUNDS: usize = 6;
 
 /// Inputs as the head sees them: centred; for the hidden layer of unit deviation each, for the components each view as
 /// a whole, so that directions that hardly vary stay small.
-struct Standard {
-    center: Vec<f32>,
-    scale: Vec<f32>,
+pub struct Standard {
+    pub center: Vec<f32>,
+    pub scale: Vec<f32>,
     view_scale: Vec<f32>,
 }
 
@@ -40,13 +40,32 @@ pub fn fit(lesson: &Lesson<'_>, rows: &[usize], recipe: &Recipe, seed: u64, prog
     let standard = Standard::of(lesson, &rows, &fitting.component_views)?;
     let components = components(lesson, &rows, &standard, fitting.components, &mut random)?;
     let kernel = fit_kernel(lesson, &rows, &standard, &components, fitting, &means, &mut random)?;
-    let mut hidden = Hidden::start(standard.center.len(), fitting.hidden, lesson.teaching, &means, &mut random);
+    let scaled = |batch: &[usize]| standard.scaled(lesson, batch, &standard.scale);
+    let hidden = train_hidden(lesson, rows, fitting.hidden, &scaled, recipe, &means, &mut random, progress);
+    into_head(hidden, lesson.teaching, standard, &components, kernel, fitting)
+}
+
+/// Trains a hidden layer of some width on some rows, reworded ones among them; `scaled` gives a batch's inputs.
+#[allow(clippy::too_many_arguments)]
+pub fn train_hidden(
+    lesson: &Lesson<'_>,
+    rows: Vec<usize>,
+    width: usize,
+    scaled: &dyn Fn(&[usize]) -> Vec<f32>,
+    recipe: &Recipe,
+    means: &[f32],
+    random: &mut ChaCha8Rng,
+    progress: &ProgressBar,
+) -> Trained {
+    let fitting = recipe.fitting(lesson.teaching);
+    let inputs = scaled(&rows[..1]).len();
+    let mut hidden = Hidden::start(inputs, width, lesson.teaching, means, random);
     let epochs = fitting.epochs_for(rows.len(), recipe.min_steps);
     let steps = epochs * rows.len().div_ceil(fitting.batch);
     let mut order = rows;
     let mut step = 0;
     for _ in 0..epochs {
-        order.shuffle(&mut random);
+        order.shuffle(random);
         for batch in order.chunks(fitting.batch) {
             // Cosine decay to zero: the last steps settle.
             let pace = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
@@ -55,14 +74,13 @@ pub fn fit(lesson: &Lesson<'_>, rows: &[usize], recipe: &Recipe, seed: u64, prog
                 weight_decay: fitting.weight_decay as f32,
                 dropout: fitting.dropout,
             };
-            let inputs = standard.scaled(lesson, batch, &standard.scale);
-            let targets = targets(lesson, batch, fitting.smoothing, &means);
-            hidden.step(&Batch { inputs: &inputs, targets: &targets }, &pace, &mut random);
+            let targets = targets(lesson, batch, fitting.smoothing, means);
+            hidden.step(&Batch { inputs: &scaled(batch), targets: &targets }, &pace, random);
             step += 1;
         }
         progress.inc(1);
     }
-    into_head(hidden.trained(), lesson.teaching, standard, &components, kernel, fitting)
+    hidden.trained()
 }
 
 /// The kernel estimate on some rows, landmarks drawn at random among them.
@@ -119,6 +137,7 @@ fn into_head(
         output_bias: hidden.output_bias,
         kernel,
         components_share: fitting.components_share,
+        exits: Vec::new(),
     })
 }
 
@@ -134,7 +153,11 @@ fn targets(lesson: &Lesson<'_>, batch: &[usize], smoothing: f32, means: &[f32]) 
 }
 
 impl Standard {
-    fn of(lesson: &Lesson<'_>, rows: &[usize], view_weights: &[f32]) -> Result<Self> {
+    /// Of some rows.
+    ///
+    /// # Errors
+    /// [`Error::Model`] when the recipe weighs another number of views.
+    pub fn of(lesson: &Lesson<'_>, rows: &[usize], view_weights: &[f32]) -> Result<Self> {
         let width = lesson.inputs(rows[0]).len();
         let views = view_weights.len();
         let view_width = width.saturating_sub(structure::WIDTH) / views.max(1);

@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod embeddings;
+mod exit;
 pub mod fit;
 pub mod hidden;
 pub mod kernel;
@@ -18,6 +19,7 @@ pub mod stack;
 pub mod versions;
 
 use crate::classifier::Exemplar;
+use crate::classifier::exit::READS;
 use crate::classifier::head::{Head, Teaching};
 use crate::classifier::index::Index;
 use crate::classifier::join::{Join, Sources, Vote, confidence, nearest};
@@ -38,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const SOURCES_TO_LEAVE_OUT: usize = 4;
 
 /// Raised when the same data, recipe and seed give another model than before.
-const METHOD: u32 = 4;
+const METHOD: u32 = 5;
 
 /// The share of decisions for whose being right a confidence is looked up.
 const ASSURED: f64 = 0.95;
@@ -103,6 +105,7 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
     let all: Vec<usize> = (0..task.exemplars.len()).collect();
     let fitting = task.recipe.fitting(teaching);
     let rounds = if enough_sources(task, teaching) { folds + fitting.familiar_folds } else { folds } + 1;
+    let rounds = if teaching == Teaching::Labels { rounds + READS.len() * (folds + 1) } else { rounds };
     progress.set_length((rounds * fitting.epochs_for(lesson.rows(), task.recipe.min_steps)) as u64);
     let crossed = Crossed::of(&lesson, task, None, None, progress)?;
     let near = match teaching {
@@ -117,7 +120,17 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
         near.iter().zip(&joined).map(|(item, joined)| confidence(&join, joined, item.nearest)).collect();
 
     progress.set_message("final");
-    let head = fit::fit(&lesson, &all, task.recipe, task.seed, progress)?.stored();
+    let mut head = fit::fit(&lesson, &all, task.recipe, task.seed, progress)?;
+    let exits = match teaching {
+        Teaching::Labels => {
+            let by = if crossed.strange.is_empty() { By::Unit } else { By::Source };
+            exit::fit(&lesson, task, &Crossed::folds(task, teaching, by), &joined, progress)?
+        }
+        Teaching::Outcomes => Vec::new(),
+    };
+    let exits: (Vec<_>, Vec<_>) = exits.into_iter().unzip();
+    head.exits = exits.1;
+    let head = head.stored();
     let space = crate::classifier::head::stored(task.inputs.iter().flat_map(|x| head.forward(x).place).collect());
     let manifest = Manifest {
         name: task.name.into(),
@@ -133,6 +146,7 @@ pub fn train(task: &Task<'_>, progress: &ProgressBar) -> Result<Parts> {
         vote: vote(&lesson, &all, task.recipe),
         join,
         gate: lowest(&sure, fitting.gate_share),
+        exits: exits.0,
         assurance: (teaching == Teaching::Labels).then(|| assurance(near, &joined, &sure)).flatten(),
         seed: task.seed,
         exemplars: all.len(),
@@ -425,8 +439,9 @@ fn version(task: &Task<'_>, teaching: Teaching) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(METHOD.to_le_bytes());
     // Of the recipe what takes part: the other kind of teaching may change without making another version of this one.
-    let Recipe { min_steps, default_class, .. } = task.recipe;
-    let recipe = (min_steps, default_class, task.recipe.fitting(teaching));
+    let Recipe { min_steps, default_class, exit_hidden, exit_loss, .. } = task.recipe;
+    let exits = (teaching == Teaching::Labels).then_some((exit_hidden, exit_loss));
+    let recipe = (min_steps, default_class, exits, task.recipe.fitting(teaching));
     hash.update(serde_json::to_vec(&recipe).expect("a recipe serialises"));
     hash.update(task.seed.to_le_bytes());
     hash.update(format!("{:?}|{}|{:?}", task.encoder.pooling, task.encoder.prefix, crate::embedder::VIEWS));

@@ -12,6 +12,8 @@ use std::path::Path;
 pub struct Recipe {
     pub min_steps: usize,
     pub default_class: String,
+    pub exit_hidden: usize,
+    pub exit_loss: f64,
     pub labels: Fitting,
     pub outcomes: Fitting,
 }

@@ -1,5 +1,6 @@
 //! How good a routing model is on labelled prompts that it was not trained on.
 
+use super::measure::bootstrap::{Interval, Measure, RESAMPLES, bootstrap};
 use crate::classifier::model::Estimate;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub struct Report {
     pub abstained: f64,
     /// Accuracy of the hidden layer, the kernel and the neighbors, each alone.
     pub sources_accuracy: [f64; 3],
+    /// Of a model that has early exits.
+    pub early_exit: Option<EarlyExit>,
     /// Accuracy when only the most confident share is answered.
     pub coverage: Vec<Coverage>,
     /// Where prompts of no class are among them.
@@ -33,6 +36,19 @@ pub struct Report {
     pub classes: Vec<String>,
     /// `confusion[right][said]`.
     pub confusion: Vec<Vec<usize>>,
+}
+
+/// What early exits change, of the same prompts.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct EarlyExit {
+    /// Share of the prompts that each exit decides.
+    pub decided: Vec<f64>,
+    /// Share of those on which the whole road names the same class.
+    pub agreement: f64,
+    /// Accuracy where exits decide what they are sure of.
+    pub accuracy: f64,
+    /// Accuracy with exits less that without, with a paired confidence interval of 95 %.
+    pub difference: Interval,
 }
 
 /// Prompts whose likeliest label had about the same probability.
@@ -90,7 +106,10 @@ pub fn report(classes: &[String], estimates: &[Estimate], labels: &[Option<usize
         calibration_error: calibration_error(&reliability),
         reliability,
         abstained: share(abstained(&mut inside.iter().map(|(estimate, _)| *estimate)), inside.len()),
-        sources_accuracy: std::array::from_fn(|source| accuracy(&|estimate| &estimate.sources[source])),
+        sources_accuracy: std::array::from_fn(|source| {
+            accuracy(&|estimate| estimate.sources.as_ref().map_or(&estimate.joined, |sources| &sources[source]))
+        }),
+        early_exit: None,
         coverage: coverage(&inside),
         out_of_scope: (!outside.is_empty()).then(|| OutOfScope {
             abstained: share(abstained(&mut outside.iter().copied()), outside.len()),
@@ -101,8 +120,44 @@ pub fn report(classes: &[String], estimates: &[Estimate], labels: &[Option<usize
     }
 }
 
+/// What early exits change: the same prompts read with them, `early`, and the whole road, `whole`. `exits` are the
+/// views each exit reads.
+pub fn early_exit(
+    exits: &[usize],
+    early: &[Estimate],
+    whole: &[Estimate],
+    labels: &[Option<usize>],
+    seed: u64,
+) -> Option<EarlyExit> {
+    let labelled: Vec<(&Estimate, &Estimate, usize)> =
+        early.iter().zip(whole).zip(labels).filter_map(|((a, b), label)| Some((a, b, (*label)?))).collect();
+    let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+    let by = |views: usize| labelled.iter().filter(|(a, ..)| a.exit.is_some_and(|exit| exit.views == views)).count();
+    let left: Vec<_> = labelled.iter().filter(|(a, ..)| a.exit.is_some()).collect();
+    let agreed = left.iter().filter(|(a, b, _)| likeliest(&a.joined) == likeliest(&b.joined)).count();
+    let accuracy = |right: Vec<f64>| -> Measure<'_> {
+        Box::new(move |times: &[u32]| {
+            let sum: f64 = right.iter().zip(times).map(|(right, times)| right * f64::from(*times)).sum();
+            Some(sum / right.len() as f64)
+        })
+    };
+    let right = |estimate: &Estimate, label: usize| f64::from(u8::from(likeliest(&estimate.joined) == label));
+    let measures = [
+        accuracy(labelled.iter().map(|(a, _, label)| right(a, *label)).collect()),
+        accuracy(labelled.iter().map(|(_, b, label)| right(b, *label)).collect()),
+    ];
+    let rows: Vec<u32> = (0..labelled.len() as u32).collect();
+    let resampled = bootstrap(&rows, RESAMPLES, seed, &measures);
+    Some(EarlyExit {
+        decided: exits.iter().map(|views| share(by(*views), labelled.len())).collect(),
+        agreement: share(agreed, left.len()),
+        accuracy: resampled[0].value?,
+        difference: resampled[0].minus(&resampled[1])?,
+    })
+}
+
 /// Position of the largest share; the first of equals.
-pub fn likeliest(shares: &[f64]) -> usize {
+pub fn likeliest<T: PartialOrd>(shares: &[T]) -> usize {
     (0..shares.len()).fold(0, |best, at| if shares[at] > shares[best] { at } else { best })
 }
 
@@ -230,11 +285,12 @@ mod tests {
 
     fn estimate(joined: [f64; 2], confidence: f64) -> Estimate {
         Estimate {
-            sources: [joined.to_vec(), joined.to_vec(), joined.to_vec()],
+            sources: Some([joined.to_vec(), joined.to_vec(), joined.to_vec()]),
             joined: joined.to_vec(),
             hits: Vec::new(),
             abstained: confidence < 0.3,
             confidence,
+            exit: None,
         }
     }
 

@@ -38,7 +38,7 @@ const ENGLISH: Courtesy = Courtesy {
     lang: "en",
     greetings: &[
         "Hi! ",
-        "Hi, ",
+        "Hi :) ",
         "Hello there, ",
         "Hello, ",
         "Hello again! ",

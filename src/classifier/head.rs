@@ -3,7 +3,9 @@
 //! less far from what was seen). Hidden layer and components together are a prompt's place in the space the index lives
 //! in: the one knows the task, the other keeps apart what the task does not ask about.
 
+use super::exit::{self, Net};
 use crate::error::{Error, Result};
+use crate::kernels::{After, Level, Linear, Precision, Rounded};
 use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -39,6 +41,8 @@ pub struct Head {
     pub kernel: Kernel,
     /// Share of the components in a similarity of two places; the hidden layer has the rest.
     pub components_share: f32,
+    /// Early exits, in the order of [`exit::READS`] as far as they are worth having.
+    pub exits: Vec<Net>,
 }
 
 /// The kernel estimate: a class's mean plus a weighted sum of how near the landmarks are.
@@ -72,11 +76,14 @@ const LABEL_LOGIT: f64 = 10.0;
 impl Kernel {
     /// The estimate at a place among the components, of unit length.
     pub fn estimate(&self, components: &[f32]) -> Vec<f64> {
+        let cosine = |landmark: &[f32]| landmark.iter().zip(components).map(|(a, b)| a * b).sum::<f32>();
+        self.weigh(self.landmarks.chunks_exact(components.len()).map(cosine))
+    }
+
+    /// The estimate where the landmarks are so near.
+    fn weigh(&self, cosines: impl Iterator<Item = f32>) -> Vec<f64> {
         let mut sums: Vec<f64> = self.means.iter().map(|mean| f64::from(*mean)).collect();
-        for (landmark, duals) in
-            self.landmarks.chunks_exact(components.len()).zip(self.duals.chunks_exact(self.means.len()))
-        {
-            let cosine: f32 = landmark.iter().zip(components).map(|(a, b)| a * b).sum();
+        for (cosine, duals) in cosines.zip(self.duals.chunks_exact(self.means.len())) {
             let near = ((cosine - 1.0) * self.sharpness).exp();
             sums.iter_mut().zip(duals).for_each(|(sum, dual)| *sum += f64::from(near * dual));
         }
@@ -102,13 +109,18 @@ impl Head {
 
     /// Runs one prompt through. The same formulas are trained in `training/fit.rs`.
     pub fn forward(&self, inputs: &[f32]) -> HeadOutput {
-        let (hidden, classes) = (self.hidden(), self.classes());
-        let mut sums = [self.bias.as_slice(), &vec![0.0; self.width() - hidden]].concat();
+        let mut sums = [self.bias.as_slice(), &vec![0.0; self.width() - self.hidden()]].concat();
         for ((x, row), (center, scale)) in
             inputs.iter().zip(self.weights.chunks_exact(self.width())).zip(self.center.iter().zip(&self.scale))
         {
             add_scaled(&mut sums, row, (x - center) * scale);
         }
+        self.finish(sums, |components| self.kernel.estimate(components))
+    }
+
+    /// What comes of the sums of hidden layer and components.
+    fn finish(&self, mut sums: Vec<f32>, kernel: impl FnOnce(&[f32]) -> Vec<f64>) -> HeadOutput {
+        let (hidden, classes) = (self.hidden(), self.classes());
         let mut components = sums.split_off(hidden);
         sums.iter_mut().for_each(|x| *x = x.max(0.0));
         to_length(&mut sums, 1.0);
@@ -117,7 +129,7 @@ impl Head {
             add_scaled(&mut logits, row, *x);
         }
         to_length(&mut components, 1.0);
-        let kernel = self.kernel.estimate(&components);
+        let kernel = kernel(&components);
         to_length(&mut sums, (1.0 - self.components_share).sqrt());
         to_length(&mut components, self.components_share.sqrt());
         sums.extend(components);
@@ -160,7 +172,12 @@ impl Head {
         ];
         // Duals are large and of both signs: only in full do their sums come out right.
         let duals = ("duals", vec![landmarks, classes], kernel.duals.as_slice());
-        tensors_to_bytes(parts.into_iter(), [duals].into_iter())
+        let exit = |(at, net): (usize, &'_ Net)| {
+            net.parts().map(|(name, shape, part)| (exit_part(at, name), shape, part.to_vec()))
+        };
+        let exits: Vec<_> = self.exits.iter().enumerate().flat_map(exit).collect();
+        let exits = exits.iter().map(|(name, shape, part)| (name.as_str(), shape.clone(), part.as_slice()));
+        tensors_to_bytes(parts.into_iter().chain(exits), [duals].into_iter())
     }
 
     /// Reads a head.
@@ -174,6 +191,19 @@ impl Head {
                 .remove(name)
                 .ok_or_else(|| Error::Model(format!("head.safetensors: the tensor `{name}` is missing")))
         };
+        let mut exits = Vec::new();
+        for at in 0..exit::READS.len() {
+            let Ok(center) = take(&exit_part(at, "center")) else { break };
+            let mut part = |name: &str| take(&exit_part(at, name));
+            exits.push(Net {
+                center,
+                scale: part("scale")?,
+                weights: part("weights")?,
+                bias: part("bias")?,
+                output: part("output")?,
+                output_bias: part("output_bias")?,
+            });
+        }
         let first = |values: Vec<f32>| values.first().copied().unwrap_or(0.0);
         let head = Head {
             teaching,
@@ -190,6 +220,7 @@ impl Head {
                 means: take("kernel_means")?,
                 sharpness: first(take("kernel_sharpness")?),
             },
+            exits,
         };
         let (inputs, hidden, classes) = (head.center.len(), head.bias.len(), head.output_bias.len());
         let fits = inputs > 0
@@ -208,8 +239,68 @@ impl Head {
     }
 }
 
+/// A head's weights as the vector instructions of this machine want them. The hidden layer's and the components' are
+/// rounded to bfloat16, for reading them is what takes the time; cosines of landmarks are not, for their duals are large.
+pub struct Packed {
+    /// Inputs, filled up with zeros, to hidden layer and components.
+    columns: Linear,
+    /// Components to the landmarks' cosines, filled up with zeros.
+    landmarks: Linear,
+    inputs: usize,
+    filled: usize,
+}
+
+impl Packed {
+    /// None for widths the kernels are not written for.
+    pub fn of(head: &Head) -> Option<Self> {
+        let (inputs, width, components) = (head.center.len(), head.width(), head.width() - head.hidden());
+        let filled_up = |count: usize| count.next_multiple_of(Linear::WIDTH_UNIT);
+        let landmarks = head.kernel.landmarks.len() / components;
+        let fits = Linear::supports(filled_up(inputs)) && Linear::supports(components) && width == filled_up(width);
+        if !fits || landmarks == 0 {
+            return None;
+        }
+        let pack = |precision, weights: &[f32], bias: &[f32], inputs: usize| {
+            Linear::new(Level::detect(), precision, weights, bias, &vec![1.0; inputs])
+        };
+        let mut columns = vec![0.0; width * filled_up(inputs)];
+        for (input, row) in head.weights.chunks_exact(width).enumerate() {
+            row.iter().enumerate().for_each(|(column, weight)| columns[column * filled_up(inputs) + input] = *weight);
+        }
+        let mut bias = head.bias.clone();
+        bias.resize(width, 0.0);
+        let mut marks = head.kernel.landmarks.clone();
+        marks.resize(filled_up(landmarks) * components, 0.0);
+        Some(Packed {
+            columns: pack(Precision::Bf16, &columns, &bias, filled_up(inputs)),
+            landmarks: pack(Precision::F32, &marks, &vec![0.0; filled_up(landmarks)], components),
+            inputs: filled_up(inputs),
+            filled: filled_up(landmarks),
+        })
+    }
+
+    /// As [`Head::forward`].
+    pub fn forward(&self, head: &Head, inputs: &[f32]) -> HeadOutput {
+        let standard = inputs.iter().zip(head.center.iter().zip(&head.scale));
+        let mut scaled: Vec<f32> = standard.map(|(x, (center, scale))| (x - center) * scale).collect();
+        scaled.resize(self.inputs, 0.0);
+        let mut sums = vec![0.0; head.width()];
+        self.columns.forward(&scaled, &mut sums, After::Store, &mut Rounded::default());
+        head.finish(sums, |components| {
+            let mut cosines = vec![0.0; self.filled];
+            self.landmarks.forward(components, &mut cosines, After::Store, &mut Rounded::default());
+            head.kernel.weigh(cosines.into_iter())
+        })
+    }
+}
+
+/// A tensor's name in the file.
+fn exit_part(at: usize, name: &str) -> String {
+    format!("exit{at}_{name}")
+}
+
 /// Scales a vector to a length; one of zeros stays.
-fn to_length(vector: &mut [f32], length: f32) {
+pub fn to_length(vector: &mut [f32], length: f32) {
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     vector.iter_mut().for_each(|x| *x *= length / norm);
 }

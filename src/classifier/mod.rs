@@ -1,8 +1,10 @@
 //! From embeddings to quality per class: `head.rs` (the small classifier, whose hidden layer is the index's space),
-//! `index.rs` (exemplars in that space), `join.rs` (the stacker of both), all together in `model.rs`.
+//! `index.rs` (exemplars in that space), `join.rs` (the stacker of both), all together in `model.rs`; what is plain leaves
+//! the encoder by an `exit.rs`.
 //! Next stop: `policy/`.
 
 pub mod exemplar;
+pub mod exit;
 pub mod head;
 pub mod index;
 pub mod join;

@@ -2,14 +2,18 @@
 //! (`models/<name>/<version>/`) or inside the binary.
 
 use super::exemplar::Exemplar;
-use super::head::{Head, Teaching, tensors_from_bytes, tensors_to_bytes};
+use super::exit::{Exit, Rule, highest};
+use super::head::{Head, HeadOutput, Packed, Teaching, tensors_from_bytes, tensors_to_bytes};
 use super::index::{Hit, Index};
 use super::join::{Join, Sources, Vote, confidence, nearest};
-use crate::embedder::{Pooling, Views};
+use super::structure;
+use crate::embedder::{Encoder, Pooling, Spent, VIEWS, Views};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// Files of a version, beside the manifest.
@@ -41,6 +45,9 @@ pub struct Manifest {
     pub join: Join,
     /// Confidence below which it abstains.
     pub gate: f64,
+    /// When early exits decide; their nets stand in the head.
+    #[serde(default)]
+    pub exits: Vec<Rule>,
     /// What can be said of decisions at least so confident; absent where no confidence is enough.
     pub assurance: Option<Assurance>,
     /// What it was trained with.
@@ -69,13 +76,21 @@ pub struct RoutingModel {
     /// Out-of-fold estimate of each exemplar it was trained on, a row each.
     pub out_of_fold: Arc<Vec<f32>>,
     index: Index,
+    packed: Arc<Option<Packed>>,
+    /// None once exemplars were added or removed: they know nothing of these.
+    exits: Arc<[Exit]>,
+    /// Another one in each model and each change of it.
+    generation: u64,
 }
+
+/// The last generation given out.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// What a routing model makes of a prompt. Probabilities stand in the order of `manifest.classes`.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// By the hidden layer, the kernel, and the neighbors.
-    pub sources: Sources,
+    /// By the hidden layer, the kernel, and the neighbors; none where an early exit decided.
+    pub sources: Option<Sources>,
     /// Joined and calibrated.
     pub joined: Vec<f64>,
     /// Nearest exemplars, nearest first.
@@ -83,6 +98,17 @@ pub struct Estimate {
     pub confidence: f64,
     /// Whether the prompt is too far from every exemplar.
     pub abstained: bool,
+    /// The early exit that decided.
+    pub exit: Option<Rule>,
+}
+
+/// What reading a prompt gave, and what it took.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub estimate: Estimate,
+    pub spent: Spent,
+    /// Head, index and join; nothing of an early exit, which is part of the encoding.
+    pub classify: Duration,
 }
 
 /// A version's parts, as trained or read.
@@ -111,6 +137,14 @@ pub fn known(exemplar: &Exemplar, classes: &[String], teaching: Teaching) -> Opt
     says.then_some(known)
 }
 
+impl Estimate {
+    /// That of an early exit.
+    fn early(rule: Rule, joined: Vec<f64>) -> Self {
+        let confidence = highest(&joined);
+        Estimate { sources: None, hits: Vec::new(), confidence, abstained: false, joined, exit: Some(rule) }
+    }
+}
+
 impl RoutingModel {
     /// Puts a version together.
     ///
@@ -129,6 +163,11 @@ impl RoutingModel {
             && join == classes
             && (manifest.cost.is_empty() || manifest.cost.len() == classes)
             && manifest.classes.contains(&manifest.default_class)
+            && head.exits.len() == manifest.exits.len()
+            && head.exits.iter().zip(&manifest.exits).all(|(net, rule)| {
+                let view_width = (head.center.len() - structure::WIDTH) / VIEWS.len();
+                net.fits(rule.views, view_width, classes)
+            })
             && space.len() == exemplars.len() * head.width()
             && out_of_fold.len() == exemplars.len() * classes;
         if !fits {
@@ -145,7 +184,11 @@ impl RoutingModel {
             .collect::<Result<Vec<_>>>()?
             .concat();
         let index = Index::build(head.width(), space);
+        let exits = manifest.exits.iter().zip(&head.exits).map(|(rule, net)| Exit { rule: *rule, net: net.clone() });
         Ok(RoutingModel {
+            exits: exits.collect(),
+            packed: Arc::new(Packed::of(&head)),
+            generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             manifest: Arc::new(manifest),
             head: Arc::new(head),
             exemplars: exemplars.into_iter().map(Arc::new).collect(),
@@ -178,11 +221,12 @@ impl RoutingModel {
     /// # Errors
     /// As [`RoutingModel::with`].
     pub fn with_all<'a>(&self, added: impl IntoIterator<Item = (&'a Arc<Exemplar>, &'a [f32])>) -> Result<Self> {
-        let mut more = self.clone();
+        let mut added = added.into_iter().peekable();
+        let mut more = if added.peek().is_some() { self.changed() } else { self.clone() };
         for (exemplar, inputs) in added {
             let known = known(exemplar, &self.manifest.classes, self.manifest.teaching)
                 .ok_or_else(|| unknown_class(exemplar, &self.manifest))?;
-            more.index.add(&self.head.forward(inputs).place);
+            more.index.add(&self.head_output(inputs).place);
             more.known.extend(known);
             more.exemplars.push(exemplar.clone());
         }
@@ -197,11 +241,20 @@ impl RoutingModel {
 
     /// The same model without those exemplars among the neighbors.
     pub fn without_all(&self, removed: impl Fn(&Exemplar) -> bool) -> Self {
-        let mut fewer = self.clone();
-        for (at, _) in self.exemplars.iter().enumerate().filter(|(_, exemplar)| removed(exemplar)) {
-            fewer.index.remove(at);
-        }
+        let gone = self.exemplars.iter().enumerate().filter(|(_, exemplar)| removed(exemplar)).map(|(at, _)| at);
+        let mut gone = gone.filter(|at| !self.index.is_removed(*at)).peekable();
+        let mut fewer = if gone.peek().is_some() { self.changed() } else { self.clone() };
+        gone.for_each(|at| fewer.index.remove(at));
         fewer
+    }
+
+    fn changed(&self) -> Self {
+        RoutingModel { exits: Arc::new([]), generation: GENERATION.fetch_add(1, Ordering::Relaxed), ..self.clone() }
+    }
+
+    /// A number that no other model has, nor this one before exemplars were added or removed.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The exemplar of this id among the neighbors, if it is there.
@@ -301,21 +354,68 @@ impl RoutingModel {
         format!("{}@{}", self.manifest.name, self.manifest.version)
     }
 
-    /// Reads a prompt: `text` is the window its views were made from.
+    fn head_output(&self, inputs: &[f32]) -> HeadOutput {
+        match &*self.packed {
+            Some(packed) => packed.forward(&self.head, inputs),
+            None => self.head.forward(inputs),
+        }
+    }
+
+    /// Reads a text that has been cut to its window. With `early`, an early exit that is sure of it decides.
+    ///
+    /// # Errors
+    /// As [`Encoder::embed`].
+    pub fn read(&self, encoder: &Encoder, text: &str, early: bool) -> Result<Read> {
+        let exits: &[Exit] = if early { &self.exits } else { &[] };
+        let structure = structure::of(text);
+        let mut left = None;
+        let (views, spent) = encoder.embed_until(text, &mut |views| {
+            let exit = exits.iter().find(|exit| exit.rule.views == views.len());
+            left = exit.and_then(|exit| exit.decide(views, &structure).map(|joined| (exit.rule, joined)));
+            left.is_some()
+        })?;
+        let classifying = Instant::now();
+        let estimate = match left {
+            Some((rule, joined)) => Estimate::early(rule, joined),
+            None => self.estimate(&Views::new(views), text),
+        };
+        Ok(Read { estimate, spent, classify: classifying.elapsed() })
+    }
+
+    /// As [`RoutingModel::read`] with early exits, from the inputs of the whole road.
+    pub fn read_inputs(&self, inputs: &[f32]) -> Estimate {
+        let decided = self.exits.iter().find_map(|exit| {
+            let shares = exit.rule.shares(&exit.net.logits(&super::exit::inputs(inputs, exit.rule.views)));
+            (highest(&shares) >= exit.rule.confidence).then_some((exit.rule, shares))
+        });
+        match decided {
+            Some((rule, joined)) => Estimate::early(rule, joined),
+            None => self.estimate_inputs(inputs),
+        }
+    }
+
+    /// Estimates a prompt: `text` is the window its views were made from.
     pub fn estimate(&self, views: &Views, text: &str) -> Estimate {
         self.estimate_inputs(&super::inputs(views, text))
     }
 
     /// As [`RoutingModel::estimate`], from gathered inputs.
     pub fn estimate_inputs(&self, inputs: &[f32]) -> Estimate {
-        let output = self.head.forward(inputs);
+        let output = self.head_output(inputs);
         let hits = self.index.search(&output.place, self.manifest.vote.count);
         let neighbors = self.manifest.vote.estimate(&hits, |position| self.known(position));
         let sources = [output.deep, output.kernel, neighbors];
         let join = &self.manifest.join;
         let joined = join.estimate(&sources, nearest(&hits));
         let confidence = confidence(join, &joined, nearest(&hits));
-        Estimate { sources, joined, hits, abstained: confidence < self.manifest.gate, confidence }
+        Estimate {
+            sources: Some(sources),
+            joined,
+            hits,
+            abstained: confidence < self.manifest.gate,
+            confidence,
+            exit: None,
+        }
     }
 }
 

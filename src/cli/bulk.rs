@@ -11,6 +11,8 @@ use crate::error::Result;
 pub struct Bulk {
     pub encoder: Encoder,
     pub model: RoutingModel,
+    /// `routing.early_exit`.
+    early_exit: bool,
 }
 
 impl Bulk {
@@ -18,13 +20,12 @@ impl Bulk {
     pub fn open(global: &Global, model: &str) -> Result<Self> {
         let model = RoutingModel::open(model)?;
         let encoder = crate::start::encoder(&settings(global, &model)?, &global.cache()?)?;
-        Ok(Bulk { encoder, model })
+        Ok(Bulk { encoder, model, early_exit: global.load()?.routing.early_exit })
     }
 
     /// The estimate of one text.
     pub fn estimate(&self, text: &str) -> Result<Estimate> {
-        let (views, _) = self.encoder.embed(text)?;
-        Ok(self.model.estimate(&views, text))
+        Ok(self.model.read(&self.encoder, text, self.early_exit)?.estimate)
     }
 }
 

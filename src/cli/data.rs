@@ -40,7 +40,11 @@ impl Reader {
     pub fn open(settings: &crate::config::EmbedderConfig, global: &Global) -> Result<Self> {
         let cache = global.cache()?;
         // Learned and measured exactly, whatever precision serves.
-        let spec = EncoderSpec { precision: Precision::F32, ..crate::start::encoder_spec(settings, &cache)? };
+        let spec = EncoderSpec {
+            precision: Precision::F32,
+            reproducible: true,
+            ..crate::start::encoder_spec(settings, &cache)?
+        };
         Ok(Reader { encoder: Encoder::load(spec.clone())?, spec, window_chars: settings.window_chars, cache })
     }
 

@@ -3,6 +3,7 @@
 use super::{Global, block_on, print_json};
 use crate::chat::ChatRequest;
 use crate::decision::{Change, ClassScore, Decision, DeploymentScore};
+use crate::embedder::VIEWS;
 use crate::error::{Error, Result};
 use crate::router::Caller;
 use clap::Args;
@@ -47,6 +48,16 @@ fn print(decision: &Decision) {
     if let (Some(confidence), Some(gate)) = (decision.confidence, decision.gate) {
         let state = if decision.abstained { "below: abstains" } else { "above: decides" };
         println!("confidence {confidence:.3}, gate {gate:.3} ({state})\n");
+    }
+    if let Some(exit) = decision.exit {
+        println!(
+            "decided early, sure enough at {:.3} (from {:.3} on): the encoder ran as far as {} of {} views, no neighbors were asked; on calibration prompts {:.1} % of such decisions were those of the whole road\n",
+            decision.confidence.unwrap_or(0.0),
+            exit.confidence,
+            exit.views,
+            VIEWS.len(),
+            100.0 * exit.agreement
+        );
     }
     if !decision.classes.is_empty() {
         println!("{}\n", classes(&decision.classes));

@@ -6,6 +6,7 @@ mod calibrate;
 mod config;
 mod data;
 mod decide;
+mod embed;
 mod eval;
 mod explain;
 mod job;
@@ -54,6 +55,8 @@ enum Command {
     Explain(explain::Explain),
     /// Decide about many prompts: JSON lines in, JSON lines out, in the same order.
     Decide(decide::Decide),
+    /// Embed many texts: JSON lines in, JSON lines out, in the same order.
+    Embed(embed::Embed),
     /// Train a routing model on labelled prompts.
     Train(train::Train),
     /// Measure a routing model on labelled prompts.
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Serve(command) => command.run(global),
         Command::Explain(command) => command.run(global),
         Command::Decide(command) => command.run(global),
+        Command::Embed(command) => command.run(global),
         Command::Train(command) => command.run(global),
         Command::Eval(command) => command.run(global),
         Command::Calibrate(command) => command.run(global),

@@ -33,7 +33,7 @@ fn greet(router: &Router, address: std::net::SocketAddr) {
     eprintln!(
         "\nWaypost listens on http://{address}  (routing model {}, encoder {})",
         router.model.load().title(),
-        router.embedder.spec().name
+        router.reader.embedder.spec().name
     );
     for deployment in router.fleet.all().iter().filter(|deployment| !deployment.config.classes.is_empty()) {
         let config = &deployment.config;

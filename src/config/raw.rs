@@ -55,7 +55,13 @@ table!(RawEmbedder {
     queue: usize,
     deadline_ms: u64,
 });
-table!(RawRouting { model: String, default_class: String, neighbors_shown: usize });
+table!(RawRouting {
+    model: String,
+    default_class: String,
+    neighbors_shown: usize,
+    early_exit: bool,
+    remembered: usize,
+});
 table!(RawPolicy {
     quality_floor: f64, worth: f64, value_of_second: f64, tie_share: f64, max_cost: f64, max_latency_ms: f64,
     regions: Vec<String>, max_attempts: usize,

@@ -60,7 +60,8 @@ pub struct EmbedderConfig {
     pub precision: String,
     pub threads: usize,
     pub queue: usize,
-    pub deadline: Duration,
+    /// None: as long as this machine needs, see `start.rs`.
+    pub deadline: Option<Duration>,
 }
 
 /// `[routing]`.
@@ -69,6 +70,9 @@ pub struct RoutingConfig {
     pub model: String,
     pub default_class: String,
     pub neighbors_shown: usize,
+    pub early_exit: bool,
+    /// Texts whose estimate is remembered.
+    pub remembered: usize,
 }
 
 /// `[record]`.
@@ -216,12 +220,18 @@ impl Config {
                 precision: check.need("embedder", "precision", raw.embedder.precision)?,
                 threads: check.positive("embedder", "threads", raw.embedder.threads)?,
                 queue: check.positive("embedder", "queue", raw.embedder.queue)?,
-                deadline: check.millis("embedder", "deadline_ms", raw.embedder.deadline_ms)?,
+                deadline: raw
+                    .embedder
+                    .deadline_ms
+                    .map(|ms| check.millis("embedder", "deadline_ms", Some(ms)))
+                    .transpose()?,
             },
             routing: RoutingConfig {
                 model: check.need("routing", "model", raw.routing.model)?,
                 default_class,
                 neighbors_shown: check.need("routing", "neighbors_shown", raw.routing.neighbors_shown)?,
+                early_exit: check.need("routing", "early_exit", raw.routing.early_exit)?,
+                remembered: check.need("routing", "remembered", raw.routing.remembered)?,
             },
             policy: check.policy("policy", &raw.policy, &RawPolicy::default())?,
             policies: raw

@@ -51,6 +51,8 @@ pub struct EncoderSpec {
     pub max_tokens: usize,
     /// Of the weights in the fast kernels.
     pub precision: Precision,
+    /// Whether vectors must come out alike to the bit on every x86 machine, as training wants it.
+    pub reproducible: bool,
 }
 
 /// A loaded encoder. One forward pass at a time a thread; share it behind an `Arc`.
@@ -71,9 +73,13 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// How long the two halves of an embedding took.
+/// Is shown a layer's number and its states; says whether the layers above are wanted.
+type Visit<'a> = dyn FnMut(usize, &[f32]) -> Result<ControlFlow<()>> + 'a;
+
+/// How long the two halves of an embedding took, and for how many tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
+    pub tokens: usize,
     pub tokenize: Duration,
     pub encode: Duration,
 }
@@ -84,6 +90,21 @@ impl Encoder {
     /// # Errors
     /// [`Error::Weights`] naming the file that is missing, damaged or of another architecture.
     pub fn load(spec: EncoderSpec) -> Result<Self> {
+        Self::load_on(spec, Engine::load)
+    }
+
+    /// Loads an encoder to run on candle's own operations, in f32: what the kernels are measured against.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`].
+    pub fn load_on_candle(spec: EncoderSpec) -> Result<Self> {
+        Self::load_on(spec, |weights, config, _| Engine::on_candle(weights, config))
+    }
+
+    fn load_on(
+        spec: EncoderSpec,
+        engine: impl Fn(Vec<u8>, &Config, &EncoderSpec) -> std::result::Result<Engine, String>,
+    ) -> Result<Self> {
         let broken = |file: &str, error: &dyn std::fmt::Display| {
             let path = spec.folder.join(file);
             Error::Weights(format!("{}: {error}. Try `waypost models pull {}`.", path.display(), spec.name))
@@ -97,8 +118,7 @@ impl Encoder {
         tokenizer.with_truncation(None).map_err(|error| broken("tokenizer.json", &error))?;
         let weights = std::fs::read(spec.folder.join("model.safetensors"))
             .map_err(|error| broken("model.safetensors", &error))?;
-        let engine =
-            Engine::load(weights, &config, spec.precision).map_err(|problem| broken("model.safetensors", &problem))?;
+        let engine = engine(weights, &config, &spec).map_err(|problem| broken("model.safetensors", &problem))?;
         let max_tokens = spec.max_tokens.clamp(8, config.max_position_embeddings);
         Ok(Encoder { spec: EncoderSpec { max_tokens, ..spec }, tokenizer, engine })
     }
@@ -113,6 +133,20 @@ impl Encoder {
     /// # Errors
     /// [`Error::Internal`] when the encoder yields no usable vector.
     pub fn embed(&self, text: &str) -> Result<(Views, Spent)> {
+        let (views, spent) = self.embed_until(text, &mut |_| false)?;
+        Ok((Views::new(views), spent))
+    }
+
+    /// As [`Encoder::embed`], but after each layer that gives views `leave` is shown all there are so far, in the order
+    /// of [`VIEWS`]; the layers above do not run where it says so.
+    ///
+    /// # Errors
+    /// As [`Encoder::embed`].
+    pub fn embed_until(
+        &self,
+        text: &str,
+        leave: &mut dyn FnMut(&[Embedding]) -> bool,
+    ) -> Result<(Vec<Embedding>, Spent)> {
         let start = Instant::now();
         let prefixed = format!("{}{text}", self.spec.prefix);
         let encoding = self
@@ -121,24 +155,30 @@ impl Encoder {
             .map_err(|error| Error::Internal(format!("tokenizing failed: {error}")))?;
         let kept = kept(encoding.len(), self.spec.max_tokens);
         let tokenize = start.elapsed();
-        let views = self.views(&encoding, &kept, &prefixed)?;
-        Ok((views, Spent { tokenize, encode: start.elapsed() - tokenize }))
+        let views = self.views(&encoding, &kept, &prefixed, leave)?;
+        Ok((views, Spent { tokens: kept.len(), tokenize, encode: start.elapsed() - tokenize }))
     }
 
     /// The views of the kept tokens. Special tokens have empty offsets; a sentence whose tokens were cut away falls
     /// back to the whole.
-    fn views(&self, encoding: &Encoding, kept: &[usize], text: &str) -> Result<Views> {
+    fn views(
+        &self,
+        encoding: &Encoding,
+        kept: &[usize],
+        text: &str,
+        leave: &mut dyn FnMut(&[Embedding]) -> bool,
+    ) -> Result<Vec<Embedding>> {
         let ids: Vec<u32> = kept.iter().map(|at| encoding.get_ids()[*at]).collect();
         let (first, last) = sentences::ends(text);
         let inside = |range: &Range<usize>, position: usize| {
             let (start, end) = encoding.get_offsets()[kept[position]];
             end > start && start >= range.start && end <= range.end
         };
-        let mut views: Vec<Option<Embedding>> = vec![None; VIEWS.len()];
+        let mut views: Vec<Embedding> = Vec::with_capacity(VIEWS.len());
         let depth = self.engine.depth();
         self.engine.forward(&ids, &mut |layer, state| {
-            let width = state.len() / ids.len();
-            for (view, (_, part)) in views.iter_mut().zip(&VIEWS).filter(|(_, (at, _))| at.layer(depth) == layer) {
+            let (width, before) = (state.len() / ids.len(), views.len());
+            for (_, part) in VIEWS[before..].iter().take_while(|(at, _)| at.layer(depth) == layer) {
                 let pooled = match part {
                     Part::Whole if layer == depth && self.spec.pooling == Pooling::Cls => Some(state[..width].to_vec()),
                     Part::Whole => None,
@@ -146,18 +186,18 @@ impl Encoder {
                     Part::Last => mean(state, width, |position| inside(&last, position)),
                 };
                 let pooled = pooled.or_else(|| mean(state, width, |_| true)).unwrap_or_default();
-                *view = Some(Embedding::new(pooled)?);
+                views.push(Embedding::new(pooled)?);
             }
-            Ok(())
+            let left = views.len() > before && layer < depth && leave(&views);
+            Ok(if left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        let views: Option<Vec<Embedding>> = views.into_iter().collect();
-        views.map(Views::new).ok_or_else(|| Error::Internal("the encoder did not run through all layers".into()))
+        Ok(views)
     }
 }
 
 impl Engine {
     /// The kernels where they support the model, candle's operations otherwise; or what is wrong with the weights.
-    fn load(weights: Vec<u8>, config: &Config, precision: Precision) -> std::result::Result<Self, String> {
+    fn load(weights: Vec<u8>, config: &Config, spec: &EncoderSpec) -> std::result::Result<Self, String> {
         let architecture = Architecture {
             width: config.hidden_size,
             heads: config.num_attention_heads,
@@ -176,19 +216,22 @@ impl Engine {
             let tensor = tensors.get(name)?.to_dtype(DType::F32).ok()?;
             Some((tensor.dims().to_vec(), tensor.flatten_all().ok()?.to_vec1().ok()?))
         };
-        // What is exact is so to the bit on every x86 machine: training there gives the same bytes.
-        let level = if precision == Precision::F32 { Level::detect().min(Level::Avx2) } else { Level::detect() };
-        match Model::load(level, precision, architecture, tensor) {
+        let level = if spec.reproducible { Level::detect().min(Level::Avx2) } else { Level::detect() };
+        match Model::load(level, spec.precision, architecture, tensor) {
             Ok(model) => Ok(Engine::Kernels(Box::new(model))),
             Err(LoadError::Unsupported(what)) => {
                 tracing::info!(what, "the fast kernels do not support this encoder: candle runs it");
-                VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
-                    .and_then(|weights| Bert::load(weights, config))
-                    .map(Engine::Candle)
-                    .map_err(|error| error.to_string())
+                Self::on_candle(weights, config)
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    fn on_candle(weights: Vec<u8>, config: &Config) -> std::result::Result<Self, String> {
+        VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
+            .and_then(|weights| Bert::load(weights, config))
+            .map(Engine::Candle)
+            .map_err(|error| error.to_string())
     }
 
     /// Number of layers after the embedding.
@@ -199,15 +242,17 @@ impl Engine {
         }
     }
 
-    /// Shows `visit` the states `[tokens, width]` after the embedding (0) and after every layer.
-    fn forward(&self, ids: &[u32], visit: &mut dyn FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+    /// Shows `visit` the states `[tokens, width]` after the embedding (0) and after every layer, until it breaks off.
+    fn forward(&self, ids: &[u32], visit: &mut Visit<'_>) -> Result<()> {
         match self {
             Engine::Kernels(model) => {
                 let mut seen = Ok(());
                 let run = |scratch: &RefCell<Scratch>| {
                     model.forward(ids, &mut scratch.borrow_mut(), model.architecture().layers, |layer, state| {
-                        seen = visit(layer, state);
-                        if seen.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                        visit(layer, state).unwrap_or_else(|error| {
+                            seen = Err(error);
+                            ControlFlow::Break(())
+                        })
                     })
                 };
                 SCRATCH.with(run).map_err(|error| Error::Internal(format!("encoding failed: {error}")))?;
@@ -216,7 +261,9 @@ impl Engine {
             Engine::Candle(model) => {
                 let states = model.forward(&Tensor::new(ids, &Device::Cpu)?, model.depth())?;
                 for (layer, state) in states.iter().enumerate() {
-                    visit(layer, &state.flatten_all()?.to_vec1::<f32>()?)?;
+                    if visit(layer, &state.flatten_all()?.to_vec1::<f32>()?)?.is_break() {
+                        break;
+                    }
                 }
                 Ok(())
             }

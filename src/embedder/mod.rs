@@ -11,10 +11,10 @@ mod window;
 mod worker;
 
 pub use crate::kernels::Precision;
-pub use encoder::{Encoder, EncoderSpec, Pooling};
+pub use encoder::{Encoder, EncoderSpec, Pooling, Spent};
 pub use views::{VIEWS, Views};
 pub use window::window;
-pub use worker::{Embedded, Embedder, Late};
+pub use worker::{Embedder, Late};
 
 use crate::error::{Error, Result};
 

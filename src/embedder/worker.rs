@@ -1,8 +1,7 @@
 //! Encoder threads behind a bounded queue: the model never runs on an async thread, and a full queue or a late
 //! answer is a value the router decides on, not a wait without end.
 
-use super::encoder::Spent;
-use super::{Encoder, EncoderSpec, Views};
+use super::{Encoder, EncoderSpec};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,16 +18,7 @@ pub struct Embedder {
     spec: Arc<EncoderSpec>,
 }
 
-/// An embedding and what it cost.
-#[derive(Clone, Debug)]
-pub struct Embedded {
-    pub views: Views,
-    /// Waiting for a thread.
-    pub queued: Duration,
-    pub spent: Spent,
-}
-
-/// Why there is no embedding in time.
+/// Why there is no answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
     /// The queue was full.
@@ -37,11 +27,8 @@ pub enum Late {
     Deadline,
 }
 
-struct Job {
-    text: String,
-    asked: Instant,
-    reply: oneshot::Sender<Result<Embedded>>,
-}
+/// Work to be done with the encoder. It answers whoever asked by itself.
+type Job = Box<dyn FnOnce(&Encoder) + Send>;
 
 impl Embedder {
     /// Starts `threads` threads on one shared encoder.
@@ -69,19 +56,39 @@ impl Embedder {
         &self.spec
     }
 
-    /// Embeds a text, or tells that it cannot be done in time.
+    /// How long anyone waits for an answer.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Does some work on an encoder thread, or tells that it cannot be done in time. `work` is told how long it waited.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the encoder fails.
-    pub async fn embed(&self, text: String) -> Result<std::result::Result<Embedded, Late>> {
+    /// What `work` returns; [`Error::Internal`] when it panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Encoder, Duration) -> Result<T> + Send + 'static,
+    ) -> Result<std::result::Result<T, Late>> {
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Job { text, asked: Instant::now(), reply }) {
+        let asked = Instant::now();
+        let job = move |encoder: &Encoder| {
+            // Nobody waits any more: the client left, or the deadline passed.
+            if reply.is_closed() {
+                return;
+            }
+            // A panic inside a tokenizer or a kernel costs this one prompt, not the thread.
+            let caught = catch_unwind(AssertUnwindSafe(|| work(encoder, asked.elapsed())));
+            let done = caught.unwrap_or_else(|_| Err(Error::Internal("the encoder panicked on a prompt".into())));
+            // The asker may have left while we worked; there is nobody to tell.
+            let _ = reply.send(done);
+        };
+        match self.queue.try_send(Box::new(job)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Ok(Err(Late::QueueFull)),
             Err(TrySendError::Disconnected(_)) => return Err(Error::Internal("the encoder threads are gone".into())),
         }
         match tokio::time::timeout(self.deadline, answer).await {
-            Ok(Ok(embedded)) => embedded.map(Ok),
+            Ok(Ok(done)) => done.map(Ok),
             Ok(Err(_)) => Err(Error::Internal("an encoder thread died".into())),
             Err(_) => Ok(Err(Late::Deadline)),
         }
@@ -92,16 +99,6 @@ fn work(encoder: &Encoder, jobs: &Mutex<Receiver<Job>>) {
     loop {
         let job = jobs.lock().recv();
         let Ok(job) = job else { return };
-        // Nobody waits any more: the client left, or the deadline passed.
-        if job.reply.is_closed() {
-            continue;
-        }
-        let queued = job.asked.elapsed();
-        // A panic inside a tokenizer or a kernel costs this one prompt, not the thread.
-        let caught = catch_unwind(AssertUnwindSafe(|| encoder.embed(&job.text)));
-        let embedded = caught.unwrap_or_else(|_| Err(Error::Internal("the encoder panicked on a prompt".into())));
-        let embedded = embedded.map(|(views, spent)| Embedded { views, queued, spent });
-        // The asker may have left while we worked; there is nobody to tell.
-        let _ = job.reply.send(embedded);
+        job(encoder);
     }
 }

@@ -23,7 +23,7 @@ pub async fn readyz(State(router): State<Arc<Router>>) -> (StatusCode, Json<Valu
     (
         status,
         Json(
-            json!({"status": word, "routing_model": router.model.load().title(), "encoder": router.embedder.spec().name, "deployments": deployments}),
+            json!({"status": word, "routing_model": router.model.load().title(), "encoder": router.reader.embedder.spec().name, "deployments": deployments}),
         ),
     )
 }

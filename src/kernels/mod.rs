@@ -57,7 +57,8 @@ mod whole;
 mod wide;
 
 pub use level::Level;
-pub use linear::{Precision, Rounded};
+pub use linear::{Linear, Precision, Rounded};
 pub use load::{Activation, Architecture, LoadError};
 pub use model::{Model, Scratch};
+pub use product::After;
 pub use scan::Scan;

@@ -42,13 +42,14 @@ pub fn score(
     };
     let score_class = |class: &ClassConfig| {
         let quality = of(class, &estimate.joined);
+        let source = |at: usize| estimate.sources.as_ref().and_then(|sources| of(class, &sources[at]));
         let expected = expected(&class.name);
         let mut score = ClassScore {
             class: class.name.clone(),
             quality,
-            head: of(class, &estimate.sources[0]),
-            kernel: of(class, &estimate.sources[1]),
-            neighbors: of(class, &estimate.sources[2]),
+            head: source(0),
+            kernel: source(1),
+            neighbors: source(2),
             expected_cost: expected.as_ref().ok().map(|expected| expected.cost),
             expected_latency_ms: expected.as_ref().ok().map(|expected| expected.latency_ms),
             score: None,

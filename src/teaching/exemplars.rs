@@ -6,7 +6,7 @@ use super::check::{Terms, check, free};
 use super::ledger::Added;
 use crate::chat::ChatRequest;
 use crate::classifier::{self, Exemplar};
-use crate::embedder;
+use crate::embedder::{self, Encoder};
 use crate::error::{Error, Result};
 use crate::router::Router;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -157,8 +157,10 @@ async fn embed(router: &Arc<Router>, exemplars: Vec<Arc<Exemplar>>) -> Result<Ve
     let embedded = exemplars.into_iter().map(|exemplar| async move {
         let text = embedder::window(&ChatRequest::from_prompt(&exemplar.prompt)?, router.config.embedder.window_chars);
         for _ in 0..TRIES {
-            if let Ok(embedded) = router.embedder.embed(text.clone()).await? {
-                return Ok(Added { inputs: classifier::inputs(&embedded.views, &text), exemplar });
+            let read = text.clone();
+            let work = move |encoder: &Encoder, _| Ok(classifier::inputs(&encoder.embed(&read)?.0, &read));
+            if let Ok(inputs) = router.reader.embedder.run(work).await? {
+                return Ok(Added { inputs, exemplar });
             }
             tokio::time::sleep(BETWEEN).await;
         }

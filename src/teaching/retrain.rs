@@ -77,7 +77,7 @@ async fn run(router: &Arc<Router>, wish: Wish, cancelled: oneshot::Receiver<()>,
         Ok(Ended::Published(report)) => {
             let (again, version) = (router.clone(), report.version.clone());
             let served = blocking(move || {
-                let model = again.teaching.shelf.load(&version, &again.config, again.embedder.spec())?;
+                let model = again.teaching.shelf.load(&version, &again.config, again.reader.embedder.spec())?;
                 again.teaching.book.lock().serve(&again, model, true, || Ok(()))
             });
             served.await.map(|()| Job::Done { job: job.into(), version: report.version, comparison: report.comparison })

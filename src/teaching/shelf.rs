@@ -159,7 +159,7 @@ pub async fn activate(router: &Arc<Router>, version: String) -> Result<String> {
         if !shelf.versions.list()?.iter().any(|listed| listed.version == version) {
             return Err(Error::Unknown { kind: "version", id: version });
         }
-        let model = shelf.load(&version, &router.config, router.embedder.spec()).map_err(unfit)?;
+        let model = shelf.load(&version, &router.config, router.reader.embedder.spec()).map_err(unfit)?;
         serve(&router, model, || shelf.versions.publish(&version))
     })
     .await
@@ -181,7 +181,7 @@ pub async fn rollback(router: &Arc<Router>) -> Result<String> {
                 code: "nothing_before",
             });
         };
-        let model = shelf.load(&before.version, &router.config, router.embedder.spec()).map_err(unfit)?;
+        let model = shelf.load(&before.version, &router.config, router.reader.embedder.spec()).map_err(unfit)?;
         serve(&router, model, || shelf.versions.rollback().map(|_| ()))
     })
     .await

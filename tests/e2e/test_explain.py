@@ -19,19 +19,25 @@ def test_a_decision_is_whole_and_in_order(plain, prompt):
     decision = plain.explain(prompt)
     assert decision["id"].startswith("dec_") and decision["outcome"] is None and decision["reason"]
     assert decision["basis"] == ("abstained" if decision["abstained"] else "classified")
-    assert decision["abstained"] == (decision["confidence"] < decision["gate"])
+    early = decision["exit"]
+    assert decision["abstained"] == (not early and decision["confidence"] < decision["gate"])
+    assert not early or decision["confidence"] >= early["confidence"] and 0.9 < early["agreement"] <= 1
     similarities = [neighbor["similarity"] for neighbor in decision["neighbors"]]
-    assert len(similarities) == 5 and similarities == sorted(similarities, reverse=True) and similarities[0] <= 1 + FLOAT
+    assert len(similarities) == (0 if early else 5) and similarities == sorted(similarities, reverse=True)
+    assert all(similarity <= 1 + FLOAT for similarity in similarities)
     assert all(neighbor["id"] and neighbor["text"] and neighbor["label"] for neighbor in decision["neighbors"])
     classes = decision["classes"]
     assert len(classes) == 10 and classes[0]["class"] == decision["class"]
     for score in classes:
-        assert 0 <= score["quality"] <= 1 + FLOAT and 0 <= score["head"] <= 1 + FLOAT and 0 <= score["neighbors"] <= 1 + FLOAT
+        assert 0 <= score["quality"] <= 1 + FLOAT
+        for source in ["head", "kernel", "neighbors"]:
+            assert score[source] is None if early else 0 <= score[source] <= 1 + FLOAT
     if not decision["abstained"]:
         assert classes[0]["quality"] >= decision["policy"]["quality_floor"] and classes[0]["out"] is None
         assert all(score["out"] for score in classes if score["quality"] < decision["policy"]["quality_floor"])
     timing = decision["timing"]
-    assert timing["encode_us"] > 0 and sum(value for key, value in timing.items() if key != "total_us") <= timing["total_us"]
+    parts = [value for key, value in timing.items() if key not in ["total_us", "read_before"]]
+    assert (timing["encode_us"] == 0) == timing["read_before"] and sum(parts) <= timing["total_us"]
 
 
 def test_deployments_are_ranked_and_their_terms_add_up(fleet):

@@ -90,6 +90,10 @@ def serving(folder, config=None, **extra):
     assert Path(BIN).is_file(), f"no binary at {BIN}: set WAYPOST_BIN"
     arguments = [BIN, "serve", "--listen", "127.0.0.1:0"]
     if config is not None:
+        # A loaded machine is no reason to decide unread, unless a test says so.
+        if "deadline_ms" not in config:
+            head, table, rest = config.partition("[embedder]\n")
+            config = f"{head}[embedder]\ndeadline_ms = 10_000\n{rest}" if table else f"{config}\n[embedder]\ndeadline_ms = 10_000\n"
         (folder / "served.toml").write_text(config)
         arguments += ["--config", str(folder / "served.toml")]
     log = folder / "waypost.log"

@@ -53,11 +53,12 @@ async fn plain_prompts_find_their_class() {
 
 #[tokio::test]
 async fn an_explanation_holds_every_term() {
-    let app = app(Bench::new("")
+    let app = app(Bench::new("[routing]\nearly_exit = false")
         .with("one", &["*"], (1.0, 2.0), answer())
         .with("two", &["code"], (5.0, 5.0), answer())
         .router());
     let decision = explain(&app, chat("auto", PLAIN[2].1, false)).await;
+    assert!(decision["exit"].is_null());
     assert_eq!(decision["neighbors"].as_array().unwrap().len(), 5);
     assert_eq!(decision["classes"].as_array().unwrap().len(), 10);
     let quality: f64 = decision["classes"]
@@ -84,6 +85,40 @@ async fn an_explanation_holds_every_term() {
     assert!(similarities.windows(2).all(|pair| pair[0] >= pair[1]));
     assert!(decision["timing"]["total_us"].as_u64() >= decision["timing"]["encode_us"].as_u64());
     assert!(decision["outcome"].is_null());
+}
+
+#[tokio::test]
+async fn what_is_plain_leaves_the_encoder_early_and_is_decided_alike() {
+    let bench = |config| app(Bench::new(config).with("one", &["*"], (1.0, 2.0), answer()).router());
+    let (early, whole) = (bench(""), bench("[routing]\nearly_exit = false"));
+    let mut left = 0;
+    for (class, prompt) in PLAIN {
+        let (one, other) =
+            (explain(&early, chat("auto", prompt, false)).await, explain(&whole, chat("auto", prompt, false)).await);
+        assert_eq!((&one["class"], &other["class"]), (&class.into(), &class.into()), "{prompt}");
+        assert!(other["exit"].is_null() && !other["neighbors"].as_array().unwrap().is_empty());
+        if one["exit"].is_object() {
+            left += 1;
+            assert!(one["neighbors"].as_array().unwrap().is_empty() && one["classes"][0]["head"].is_null());
+            assert!(one["confidence"].as_f64() >= one["exit"]["confidence"].as_f64());
+        }
+    }
+    assert!(left > 0, "not one of the plainest prompts left early");
+}
+
+#[tokio::test]
+async fn the_same_text_is_read_once() {
+    let app = app(Bench::new("").with("one", &["*"], (1.0, 2.0), answer()).router());
+    let ask = || explain(&app, chat("auto", "Why is the harbour shut on the ninth of May?", false));
+    let (first, second) = tokio::join!(ask(), ask());
+    let read = |decision: &serde_json::Value| !decision["timing"]["read_before"].as_bool().unwrap();
+    assert_eq!(u8::from(read(&first)) + u8::from(read(&second)), 1, "{first} {second}");
+    let third = ask().await;
+    assert!(!read(&third) && third["timing"]["encode_us"] == 0);
+    assert_eq!(
+        (&third["class"], &third["confidence"], &third["neighbors"]),
+        (&first["class"], &first["confidence"], &first["neighbors"])
+    );
 }
 
 #[tokio::test]

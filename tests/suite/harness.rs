@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use waypost::config::{Config, layered};
 use waypost::embedder::{Embedder, EncoderSpec, Pooling};
 use waypost::providers::{self, Call, Deployment, Failure, Fleet, Provider, Reply};
+use waypost::reader::Reader;
 use waypost::router::Router;
 use waypost::weights::{Cache, Manifest};
 
@@ -28,6 +29,7 @@ pub static ENCODER: LazyLock<EncoderSpec> = LazyLock::new(|| {
         prefix: String::new(),
         max_tokens: default_config().embedder.max_tokens,
         precision: waypost::embedder::Precision::F32,
+        reproducible: true,
     }
 });
 
@@ -116,7 +118,8 @@ impl Bench {
 
     pub fn router(self) -> Arc<Router> {
         let model = waypost::start::routing_model(&self.config, EMBEDDER.spec()).unwrap();
-        let mut router = Router::new(self.config, model, EMBEDDER.clone(), Fleet::of(self.deployments)).unwrap();
+        let reader = Reader::new(EMBEDDER.clone(), self.config.routing.early_exit, self.config.routing.remembered);
+        let mut router = Router::new(self.config, model, reader, Fleet::of(self.deployments)).unwrap();
         router.teaching.program = Some(env!("CARGO_BIN_EXE_waypost").into());
         Arc::new(router)
     }

@@ -18,6 +18,8 @@ use waypost::teaching;
 /// Small enough to train in a second or two.
 const RECIPE: &str = r#"
 min_steps = 60
+exit_hidden = 8
+exit_loss = 0.002
 default_class = "general"
 [labels]
 folds = 3

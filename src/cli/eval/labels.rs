@@ -6,7 +6,7 @@ use crate::classifier::model::Estimate;
 use crate::classifier::{Exemplar, RoutingModel};
 use crate::cli::data::Data;
 use crate::error::{Error, Result};
-use crate::training::report::{Report, likeliest, recall, report};
+use crate::training::report::{Report, early_exit, likeliest, recall, report};
 use std::collections::BTreeMap;
 
 /// Measures a model on prompts whose label it knows, or that are out of scope.
@@ -17,7 +17,13 @@ pub fn measure(model: &RoutingModel, data: &Data) -> Result<Report> {
 /// As [`measure`], from estimates made before.
 pub fn measure_estimates(model: &RoutingModel, data: &Data, estimates: &[Estimate]) -> Result<Report> {
     let labels = positions(&data.exemplars, &model.manifest.classes)?;
-    Ok(report(&model.manifest.classes, estimates, &labels))
+    let exits: Vec<usize> = model.manifest.exits.iter().map(|exit| exit.views).collect();
+    let early = || data.inputs.iter().map(|inputs| model.read_inputs(inputs)).collect::<Vec<_>>();
+    let mut report = report(&model.manifest.classes, estimates, &labels);
+    if !exits.is_empty() {
+        report.early_exit = early_exit(&exits, &early(), estimates, &labels, model.manifest.seed);
+    }
+    Ok(report)
 }
 
 /// What a model makes of every prompt.
@@ -68,6 +74,18 @@ pub fn print(title: &str, report: &Report) {
             outside.auroc,
             percent(outside.fpr95),
             percent(outside.abstained)
+        );
+    }
+    if let Some(early) = &report.early_exit {
+        let decided: Vec<String> = early.decided.iter().map(|share| percent(*share)).collect();
+        println!(
+            "early exits decide {}; {} of these as the whole road does; accuracy with them {} ({:+.1} [{:+.1}, {:+.1}])",
+            decided.join(" and "),
+            percent(early.agreement),
+            percent(early.accuracy),
+            100.0 * early.difference.value,
+            100.0 * early.difference.low,
+            100.0 * early.difference.high
         );
     }
     let points: Vec<String> = report

@@ -202,11 +202,12 @@ impl Judged {
         for (item, fold) in items.iter().zip(&folds) {
             let joined = joins[*fold].estimate(&item.sources, item.nearest);
             estimates.push(Estimate {
-                sources: item.sources.clone(),
+                sources: Some(item.sources.clone()),
                 confidence: confidence(&joins[*fold], &joined, item.nearest),
                 joined,
                 hits: Vec::new(),
                 abstained: false,
+                exit: None,
             });
         }
         Ok(Judged { teaching, classes, folds, estimates })

@@ -1,0 +1,121 @@
+//! Early exits: small classifiers on the encoder's lower layers. What one of them is sure of is decided there, and the
+//! rest of the encoder need not run. Fitted in `training/exit.rs`, of labels alone; each with a confidence from which on
+//! it was right as often as the whole road is.
+
+use super::head::{add_scaled, softmax, to_length};
+use super::structure;
+use crate::embedder::{Embedding, VIEWS};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How many of [`VIEWS`] there are to read where an exit is: those of the embedding alone, and those down to two thirds
+/// of the layers.
+pub const READS: [usize; 2] = [1, 5];
+
+/// When an exit decides.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
+pub struct Rule {
+    /// How many views it reads, of those of `embedder/views.rs`: the encoder has run so far.
+    pub views: usize,
+    /// Its logits are multiplied by this to be calibrated.
+    pub sharpness: f64,
+    /// The probability of its likeliest class from which on it decides.
+    pub confidence: f64,
+    /// Share of the calibration prompts that it decided.
+    pub share: f64,
+    /// Share of those on which the whole road named the same class.
+    pub agreement: f64,
+}
+
+/// A classifier of one hidden layer, with the formulas of the head's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Net {
+    /// Mean and inverse deviation of each input.
+    pub center: Vec<f32>,
+    pub scale: Vec<f32>,
+    /// Shape: inputs, hidden.
+    pub weights: Vec<f32>,
+    /// Shape: hidden.
+    pub bias: Vec<f32>,
+    /// Shape: hidden, classes.
+    pub output: Vec<f32>,
+    /// Shape: classes.
+    pub output_bias: Vec<f32>,
+}
+
+/// An exit of a routing model.
+#[derive(Clone, Debug)]
+pub struct Exit {
+    pub rule: Rule,
+    pub net: Net,
+}
+
+impl Exit {
+    /// The probability of each class where it is sure enough to decide.
+    pub fn decide(&self, views: &[Embedding], structure: &[f32]) -> Option<Vec<f64>> {
+        let mut inputs: Vec<f32> = views.iter().flat_map(|view| view.as_slice().iter().copied()).collect();
+        inputs.extend(structure);
+        let shares = self.rule.shares(&self.net.logits(&inputs));
+        (highest(&shares) >= self.rule.confidence).then_some(shares)
+    }
+}
+
+impl Rule {
+    /// Calibrated probabilities.
+    pub fn shares(&self, logits: &[f32]) -> Vec<f64> {
+        softmax(&logits.iter().map(|logit| self.sharpness * f64::from(*logit)).collect::<Vec<_>>())
+    }
+}
+
+/// The largest of some shares.
+pub fn highest(shares: &[f64]) -> f64 {
+    shares.iter().copied().fold(0.0, f64::max)
+}
+
+/// What an exit reads of the head's inputs: the first views, and the structure.
+pub fn inputs(all: &[f32], views: usize) -> Vec<f32> {
+    let (embedded, structure) = all.split_at(all.len() - structure::WIDTH);
+    [&embedded[..embedded.len() / VIEWS.len() * views], structure].concat()
+}
+
+impl Net {
+    /// One logit a class.
+    pub fn logits(&self, inputs: &[f32]) -> Vec<f32> {
+        let mut hidden = self.bias.clone();
+        let rows = self.weights.chunks_exact(hidden.len());
+        for ((x, row), (center, scale)) in inputs.iter().zip(rows).zip(self.center.iter().zip(&self.scale)) {
+            add_scaled(&mut hidden, row, (x - center) * scale);
+        }
+        hidden.iter_mut().for_each(|x| *x = x.max(0.0));
+        to_length(&mut hidden, 1.0);
+        let mut logits = self.output_bias.clone();
+        for (x, row) in hidden.iter().zip(self.output.chunks_exact(logits.len())) {
+            add_scaled(&mut logits, row, *x);
+        }
+        logits
+    }
+
+    /// Its parts: name, shape, values.
+    pub fn parts(&self) -> [(&'static str, Vec<usize>, &[f32]); 6] {
+        let (inputs, hidden, classes) = (self.center.len(), self.bias.len(), self.output_bias.len());
+        [
+            ("center", vec![inputs], &self.center),
+            ("scale", vec![inputs], &self.scale),
+            ("weights", vec![inputs, hidden], &self.weights),
+            ("bias", vec![hidden], &self.bias),
+            ("output", vec![hidden, classes], &self.output),
+            ("output_bias", vec![classes], &self.output_bias),
+        ]
+    }
+
+    /// Whether its parts fit one another, and views of this width.
+    pub fn fits(&self, views: usize, view_width: usize, classes: usize) -> bool {
+        let (inputs, hidden) = (self.center.len(), self.bias.len());
+        inputs == views * view_width + structure::WIDTH
+            && hidden > 0
+            && self.scale.len() == inputs
+            && self.weights.len() == inputs * hidden
+            && self.output.len() == hidden * classes
+            && self.output_bias.len() == classes
+    }
+}

@@ -1,0 +1,124 @@
+//! Fits the early exits: a small net on the views of the encoder's lower layers, and the confidence from which on it
+//! decides. Both are judged on prompts of sources that neither the net nor the whole road had seen.
+
+use super::fit::{Standard, train_hidden};
+use super::report::likeliest;
+use super::{Lesson, Task, parallel};
+use crate::classifier::exit::{Net, READS, Rule, highest, inputs};
+use crate::classifier::head::softmax;
+use crate::error::Result;
+use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// Fewer prompts than these say too little about a confidence.
+const LEAST: usize = 50;
+
+/// Sharpness is looked for between the fourth root of e to the minus 8th and to the 8th power.
+const SHARPNESS: std::ops::RangeInclusive<i32> = -8..=8;
+
+/// The exits worth having. `folds` gives each row's fold, `whole` the estimate of the whole road, which did not see it.
+///
+/// # Errors
+/// As [`super::fit::fit`].
+pub fn fit(
+    lesson: &Lesson<'_>,
+    task: &Task<'_>,
+    folds: &[usize],
+    whole: &[Vec<f64>],
+    progress: &ProgressBar,
+) -> Result<Vec<(Rule, Net)>> {
+    progress.set_message("early exits");
+    let all: Vec<usize> = (0..folds.len()).collect();
+    let count = folds.iter().max().map_or(0, |last| last + 1);
+    let mut waiting = all.clone();
+    let mut exits = Vec::new();
+    for views in READS {
+        // The last fold is none: that net is trained on all, and kept.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let nets = parallel::in_order(&(0..=count).collect::<Vec<_>>(), cores, |fold| {
+            let inside: Vec<usize> = all.iter().copied().filter(|row| folds[*row] != *fold).collect();
+            net(lesson, task, &inside, views, progress)
+        })?;
+        let mut nets = nets.into_iter().collect::<Result<Vec<_>>>()?;
+        let logits = |row: &usize| nets[folds[*row]].logits(&inputs(lesson.inputs(*row), views));
+        let judged: Vec<Judged> = waiting
+            .iter()
+            .map(|row| Judged {
+                logits: logits(row),
+                known: likeliest(lesson.known(*row)),
+                whole: likeliest(&whole[*row]),
+            })
+            .collect();
+        let Some((mut rule, taken)) = rule(&judged, views, task.recipe.exit_loss) else { continue };
+        rule.share = taken.iter().filter(|taken| **taken).count() as f64 / all.len() as f64;
+        waiting = waiting.into_iter().zip(taken).filter(|(_, taken)| !taken).map(|(row, _)| row).collect();
+        exits.push((rule, nets.pop().expect("the last is there")));
+    }
+    Ok(exits)
+}
+
+/// A prompt that an exit is judged on: its own logits, the right class, and the whole road's.
+struct Judged {
+    logits: Vec<f32>,
+    known: usize,
+    whole: usize,
+}
+
+/// The lowest confidence from which on an exit loses no more than `loss` of its decisions to the whole road, and which
+/// prompts it then takes; none where it takes too few. The share is left to the caller.
+fn rule(judged: &[Judged], views: usize, loss: f64) -> Option<(Rule, Vec<bool>)> {
+    let sharpness = SHARPNESS.map(|step| (f64::from(step) / 4.0).exp());
+    let surprise = |sharpness: f64| -> f64 {
+        let of = |one: &Judged| {
+            let logits: Vec<f64> = one.logits.iter().map(|logit| sharpness * f64::from(*logit)).collect();
+            -softmax(&logits)[one.known].max(f64::MIN_POSITIVE).ln()
+        };
+        judged.iter().map(of).sum()
+    };
+    let sharpness = sharpness.min_by(|a, b| surprise(*a).total_cmp(&surprise(*b)))?;
+    let mut rule = Rule { views, sharpness, confidence: 1.0, share: 0.0, agreement: 1.0 };
+    let shares: Vec<Vec<f64>> = judged.iter().map(|one| rule.shares(&one.logits)).collect();
+    let mut order: Vec<usize> = (0..judged.len()).collect();
+    order.sort_by(|a, b| highest(&shares[*b]).total_cmp(&highest(&shares[*a])));
+    let (mut lost, mut agreed, mut taken) = (0i64, 0usize, 0usize);
+    for (at, row) in order.iter().enumerate() {
+        let (one, said) = (&judged[*row], likeliest(&shares[*row]));
+        lost += i64::from(one.whole == one.known) - i64::from(said == one.known);
+        agreed += usize::from(said == one.whole);
+        if at + 1 >= LEAST && lost as f64 <= loss * (at + 1) as f64 {
+            rule.confidence = highest(&shares[*row]);
+            rule.agreement = agreed as f64 / (at + 1) as f64;
+            taken = at + 1;
+        }
+    }
+    let takes = shares.iter().map(|shares| highest(shares) >= rule.confidence).collect();
+    (taken > 0).then_some((rule, takes))
+}
+
+/// A net on some rows.
+fn net(lesson: &Lesson<'_>, task: &Task<'_>, rows: &[usize], views: usize, progress: &ProgressBar) -> Result<Net> {
+    let fitting = task.recipe.fitting(lesson.teaching);
+    let means = lesson.means(rows);
+    let rows = lesson.with_reworded(rows);
+    let standard = Standard::of(lesson, &rows, &fitting.component_views)?;
+    let (center, scale) = (inputs(&standard.center, views), inputs(&standard.scale, views));
+    let scaled = |batch: &[usize]| {
+        let mut all = Vec::with_capacity(batch.len() * center.len());
+        for row in batch {
+            let row = inputs(lesson.inputs(*row), views);
+            all.extend(row.iter().zip(center.iter().zip(&scale)).map(|(x, (center, scale))| (x - center) * scale));
+        }
+        all
+    };
+    let (recipe, mut random) = (task.recipe, ChaCha8Rng::seed_from_u64(task.seed));
+    let trained = train_hidden(lesson, rows, recipe.exit_hidden, &scaled, recipe, &means, &mut random, progress);
+    Ok(Net {
+        weights: trained.dense,
+        bias: trained.bias,
+        output: trained.output,
+        output_bias: trained.output_bias,
+        center,
+        scale,
+    })
+}
