@@ -37,7 +37,7 @@ pub struct Decision {
     pub policy: Policy,
     /// Largest class probability times similarity of the nearest exemplar (of an early exit the probability alone), 0..1; absent where the prompt was not classified.
     pub confidence: Option<f64>,
-    /// What can be said of decisions at least so confident; absent where this one is less so.
+    /// What can be said of decisions at least so confident; absent where this one is less so, and of early exits.
     pub assurance: Option<Assurance>,
     /// The early exit of the encoder that was sure enough to decide; no neighbors were asked then. Absent where the whole road was gone.
     pub exit: Option<Rule>,
@@ -200,7 +200,7 @@ pub struct Timing {
     pub classify_us: u64,
     /// Class, ranking and flip.
     pub policy_us: u64,
-    /// Whether the same text had been read before, or was being read: no time went into reading it.
+    /// Whether the same text had been read before, or was being read for another request: then only waiting for that counts, in the total.
     pub read_before: bool,
     pub total_us: u64,
 }

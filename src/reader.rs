@@ -18,7 +18,7 @@ pub struct Reader {
     pub embedder: Embedder,
     early_exit: bool,
     /// Least recently used ones go; no prompt is kept in it, only its hash.
-    known: Cache<Key, Arc<Read>>,
+    known: Arc<Cache<Key, Arc<Read>>>,
 }
 
 /// A prompt that was read.
@@ -37,7 +37,7 @@ enum Stopped {
 impl Reader {
     /// Remembers what was made of so many texts.
     pub fn new(embedder: Embedder, early_exit: bool, remembered: usize) -> Self {
-        Reader { embedder, early_exit, known: Cache::new(remembered) }
+        Reader { embedder, early_exit, known: Arc::new(Cache::new(remembered)) }
     }
 
     /// What a routing model makes of a text that has been cut to its window, or that it cannot be told in time.
@@ -49,10 +49,16 @@ impl Reader {
         let mut queued = None;
         let reading = self.known.get_or_insert_async(&key, async {
             let (model, text, early) = (model.clone(), text.to_string(), self.early_exit);
-            let work = self.embedder.run(move |encoder, queued| Ok((model.read(encoder, &text, early)?, queued)));
+            let known = self.known.clone();
+            let work = self.embedder.run(move |encoder, queued| {
+                let read = Arc::new(model.read(encoder, &text, early)?);
+                // Remembered here, so that one that comes too late serves the next who asks.
+                known.insert(key, read.clone());
+                Ok((read, queued))
+            });
             let (read, waited) = work.await.map_err(Stopped::Failed)?.map_err(Stopped::Late)?;
             queued = Some(waited);
-            Ok(Arc::new(read))
+            Ok(read)
         });
         // Who waits for another's reading has a deadline of his own.
         match tokio::time::timeout(self.embedder.deadline(), reading).await {

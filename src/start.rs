@@ -38,12 +38,16 @@ pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
 /// How long a decision may take where the configuration does not say: [`DEADLINE`], or on a machine that needs longer so
 /// many times what the longest prompt takes. That one is read twice: the first time everything is cold.
 fn deadline(settings: &EmbedderConfig, encoder: &Encoder, model: &RoutingModel) -> Result<Duration> {
+    if let Some(deadline) = settings.deadline {
+        return Ok(deadline);
+    }
     let longest = "longest ".repeat(settings.window_chars / 8);
     model.read(encoder, &longest, false)?;
     let start = Instant::now();
     model.read(encoder, &longest, false)?;
-    let usual = DEADLINE.max(start.elapsed() * DEADLINE_READINGS);
-    Ok(settings.deadline.unwrap_or(usual))
+    let (longest, deadline) = (start.elapsed(), DEADLINE.max(start.elapsed() * DEADLINE_READINGS));
+    tracing::info!(?longest, ?deadline, "a decision has so long; `embedder.deadline_ms` fixes it");
+    Ok(deadline)
 }
 
 /// The routing model to serve with: the configured one; where that is the builtin one, the version that was published

@@ -122,6 +122,12 @@ impl Index {
         self.removed.insert(position);
     }
 
+    /// Whether those that were built are among the answers, and no others.
+    pub fn is_as_built(&self) -> bool {
+        let (built, added) = (self.built.vectors.len() / self.width, self.added.len() / self.width);
+        self.removed.len() == added && self.removed.range(..built).next().is_none()
+    }
+
     /// Whether a position's vector was removed.
     pub fn is_removed(&self, position: usize) -> bool {
         self.removed.contains(&position)

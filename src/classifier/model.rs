@@ -77,7 +77,6 @@ pub struct RoutingModel {
     pub out_of_fold: Arc<Vec<f32>>,
     index: Index,
     packed: Arc<Option<Packed>>,
-    /// None once exemplars were added or removed: they know nothing of these.
     exits: Arc<[Exit]>,
     /// Another one in each model and each change of it.
     generation: u64,
@@ -249,7 +248,7 @@ impl RoutingModel {
     }
 
     fn changed(&self) -> Self {
-        RoutingModel { exits: Arc::new([]), generation: GENERATION.fetch_add(1, Ordering::Relaxed), ..self.clone() }
+        RoutingModel { generation: GENERATION.fetch_add(1, Ordering::Relaxed), ..self.clone() }
     }
 
     /// A number that no other model has, nor this one before exemplars were added or removed.
@@ -354,6 +353,11 @@ impl RoutingModel {
         format!("{}@{}", self.manifest.name, self.manifest.version)
     }
 
+    /// None while exemplars are added or removed: they know nothing of these.
+    fn exits(&self) -> &[Exit] {
+        if self.index.is_as_built() { &self.exits } else { &[] }
+    }
+
     fn head_output(&self, inputs: &[f32]) -> HeadOutput {
         match &*self.packed {
             Some(packed) => packed.forward(&self.head, inputs),
@@ -366,7 +370,7 @@ impl RoutingModel {
     /// # Errors
     /// As [`Encoder::embed`].
     pub fn read(&self, encoder: &Encoder, text: &str, early: bool) -> Result<Read> {
-        let exits: &[Exit] = if early { &self.exits } else { &[] };
+        let exits = if early { self.exits() } else { &[] };
         let structure = structure::of(text);
         let mut left = None;
         let (views, spent) = encoder.embed_until(text, &mut |views| {
@@ -384,7 +388,7 @@ impl RoutingModel {
 
     /// As [`RoutingModel::read`] with early exits, from the inputs of the whole road.
     pub fn read_inputs(&self, inputs: &[f32]) -> Estimate {
-        let decided = self.exits.iter().find_map(|exit| {
+        let decided = self.exits().iter().find_map(|exit| {
             let shares = exit.rule.shares(&exit.net.logits(&super::exit::inputs(inputs, exit.rule.views)));
             (highest(&shares) >= exit.rule.confidence).then_some((exit.rule, shares))
         });

@@ -51,12 +51,12 @@ struct Line {
 }
 
 /// Standard output, a pipe or a device: what cannot be renamed onto.
-fn is_stream(path: &Path) -> bool {
+pub(super) fn is_stream(path: &Path) -> bool {
     path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(|data| !data.is_file())
 }
 
 /// A file beside `path`, to be renamed onto it; readable by others, as an ordinary output is.
-fn part(path: &Path) -> Result<tempfile::NamedTempFile> {
+pub(super) fn part(path: &Path) -> Result<tempfile::NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

@@ -2,7 +2,8 @@
 //! measuring the encoder (training/bench/compare.py) and for whoever wants its vectors.
 
 use super::Global;
-use crate::embedder::Encoder;
+use super::decide::{is_stream, part};
+use crate::embedder::{Encoder, clip};
 use crate::error::{Error, Result};
 use clap::Args;
 use serde::Deserialize;
@@ -37,6 +38,7 @@ impl Embed {
     pub fn run(self, global: &Global) -> Result<()> {
         let mut settings = global.load()?.embedder;
         settings.precision = self.precision.unwrap_or(settings.precision);
+        let window_chars = settings.window_chars;
         let spec = crate::start::encoder_spec(&settings, &global.cache()?)?;
         let encoder = if self.candle { Encoder::load_on_candle(spec)? } else { Encoder::load(spec)? };
         let dash = |path: &PathBuf| path.as_os_str() == "-";
@@ -45,10 +47,12 @@ impl Embed {
         } else {
             Box::new(BufReader::new(std::fs::File::open(&self.input).map_err(Error::io(&self.input))?))
         };
-        let mut output: Box<dyn Write> = if dash(&self.output) {
-            Box::new(std::io::stdout().lock())
-        } else {
-            Box::new(std::fs::File::create(&self.output).map_err(Error::io(&self.output))?)
+        // Written beside and renamed at the end: the output may be the input, and half an output is none.
+        let part = if is_stream(&self.output) { None } else { Some(part(&self.output)?) };
+        let mut output: Box<dyn Write> = match &part {
+            Some(part) => Box::new(part.reopen().map_err(Error::io(&self.output))?),
+            None if dash(&self.output) => Box::new(std::io::stdout().lock()),
+            None => Box::new(std::fs::File::options().write(true).open(&self.output).map_err(Error::io(&self.output))?),
         };
         for (number, line) in (1..).zip(input.lines()) {
             let line = line.map_err(Error::io(&self.input))?;
@@ -57,7 +61,7 @@ impl Embed {
             }
             let Line { id, prompt } = serde_json::from_str(&line)
                 .map_err(|error| Error::Model(format!("{} line {number}: {error}", self.input.display())))?;
-            let (views, spent) = encoder.embed(&prompt)?;
+            let (views, spent) = encoder.embed(&clip(&prompt, window_chars))?;
             let answer = json!({
                 "id": id,
                 "tokens": spent.tokens,
@@ -67,6 +71,9 @@ impl Embed {
             // One write a line: who asks line by line is answered at once.
             output.write_all(format!("{answer}\n").as_bytes()).map_err(Error::io(&self.output))?;
             output.flush().map_err(Error::io(&self.output))?;
+        }
+        if let Some(part) = part {
+            part.persist(&self.output).map_err(|error| Error::io(&self.output)(error.error))?;
         }
         Ok(())
     }

@@ -45,13 +45,13 @@ impl Explain {
 
 fn print(decision: &Decision) {
     println!("\n{}  →  {}\n{}\n", decision.class, decision.deployment, decision.reason);
-    if let (Some(confidence), Some(gate)) = (decision.confidence, decision.gate) {
+    if let (Some(confidence), Some(gate), None) = (decision.confidence, decision.gate, decision.exit) {
         let state = if decision.abstained { "below: abstains" } else { "above: decides" };
         println!("confidence {confidence:.3}, gate {gate:.3} ({state})\n");
     }
     if let Some(exit) = decision.exit {
         println!(
-            "decided early, sure enough at {:.3} (from {:.3} on): the encoder ran as far as {} of {} views, no neighbors were asked; on calibration prompts {:.1} % of such decisions were those of the whole road\n",
+            "decided early: confidence {:.3}, enough from {:.3} on\nread {} of {} views, asked no neighbors; {:.1} % of such decisions were those of the whole road\n",
             decision.confidence.unwrap_or(0.0),
             exit.confidence,
             exit.views,

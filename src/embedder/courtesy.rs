@@ -125,8 +125,8 @@ const SAYINGS: [&str; 42] = [
 /// Characters at either end that are looked at.
 const REACH: usize = 300;
 
-/// A name under a letter has at most so many characters.
-const NAME_CHARS: usize = 30;
+/// A name under a letter has at most so many words.
+const NAME_WORDS: usize = 3;
 
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let all = |entries: &[&'static str]| entries.iter().flat_map(|entry| entry.split_whitespace()).collect();
@@ -191,6 +191,11 @@ fn sentences_off(text: &str) -> (&str, bool) {
         let closed = text[reach..end].trim_end_matches(|one: char| is_end(one) || one.is_whitespace());
         let Some((at, mark)) = closed.char_indices().rev().find(|(_, one)| is_end(*one)) else { break };
         let start = reach + at + mark.len_utf8();
+        // Behind a colon stands what is worked on, however courteous.
+        let worked_on = text[..start].trim_end().ends_with(':') || text[start..end].contains(':');
+        if worked_on {
+            return (text, false);
+        }
         if made(&text[start..end]) != Made::Courteously {
             break;
         }
@@ -199,11 +204,13 @@ fn sentences_off(text: &str) -> (&str, bool) {
     (text[..end].trim_end(), end < text.len())
 }
 
-/// The text without its last line, where that could be a name.
+/// The text without its last line, where that could be a name: capitals, below a closing with its comma.
 fn without_name(text: &str) -> Option<&str> {
     let (rest, name) = text.rsplit_once('\n')?;
-    let of_names = |one: char| one.is_alphabetic() || matches!(one, ' ' | '.' | '-' | '\'');
-    (name.starts_with(char::is_uppercase) && name.chars().nth(NAME_CHARS).is_none() && name.chars().all(of_names))
+    let of_names = |one: char| one.is_alphabetic() || matches!(one, '.' | '-' | '\'');
+    let is_name = |word: &str| word.starts_with(char::is_uppercase) && word.chars().all(of_names);
+    let closes = rest.trim_end().ends_with(',');
+    (closes && name.split_whitespace().count() <= NAME_WORDS && name.split_whitespace().all(is_name))
         .then(|| rest.trim_end())
 }
 
@@ -273,6 +280,11 @@ mod tests {
             "Please give it to me in short: rain fell.",
             "Reply to this, please: the boat is late.",
             "The boat is late.\nTom",
+            "My aunt turns 90. Can you help me?\nWrite her a poem",
+            "Here it is. Thanks!\nTranslate It",
+            "Rewrite this:\nhey can you help me asap thanks",
+            "Summarize:\nHello. Thank you for having me here today.",
+            "Q: What is the time?\nA: Noon.\nQ: Here you are.\nA: Thanks.",
             "Dear Anna, the boat is late.",
             "Is it good? Was it there? Explain the joke.",
             "Question: What do you have?",

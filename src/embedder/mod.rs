@@ -13,7 +13,7 @@ mod worker;
 pub use crate::kernels::Precision;
 pub use encoder::{Encoder, EncoderSpec, Pooling, Spent};
 pub use views::{VIEWS, Views};
-pub use window::window;
+pub use window::{clip, window};
 pub use worker::{Embedder, Late};
 
 use crate::error::{Error, Result};

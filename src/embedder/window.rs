@@ -22,7 +22,7 @@ pub fn window(request: &ChatRequest, max_chars: usize) -> String {
     };
     let text = clip(courtesy::trim(&last.text), max_chars);
     match turns.next() {
-        Some(before) if text.chars().count() < FOLLOW_UP_CHARS => {
+        Some(before) if last.text.trim().chars().nth(FOLLOW_UP_CHARS - 1).is_none() => {
             format!("{}\n{text}", clip(courtesy::trim(&before.text), CONTEXT_CHARS))
         }
         _ => text,
@@ -30,7 +30,7 @@ pub fn window(request: &ChatRequest, max_chars: usize) -> String {
 }
 
 /// The first and last half of a longer text. Costs what the window costs, however long the text.
-fn clip(text: &str, max_chars: usize) -> String {
+pub fn clip(text: &str, max_chars: usize) -> String {
     if text.chars().nth(max_chars).is_none() {
         return text.into();
     }

@@ -1,10 +1,15 @@
 //! Decisions by the shipped routing model: classes, constraints, overrides, the flip, the gate.
 
-use crate::harness::{ANSWER, Bench, Script, chat, send};
+use crate::harness::{ANSWER, Bench, ENCODER, Script, chat, send};
 use axum::Router as Routes;
 use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use waypost::chat::ChatRequest;
+use waypost::classifier::RoutingModel;
+use waypost::embedder::{Embedder, Encoder, Late};
 use waypost::http::app;
+use waypost::reader::Reader;
 use waypost::record::Seen;
 use waypost::router::Caller;
 
@@ -299,4 +304,22 @@ async fn recent_decisions_are_paged_newest_first() {
     assert_eq!((listed(&first), &first["has_more"]), (ids[..3].to_vec(), &true.into()));
     let second = page(format!("?limit=3&before={}", ids[2])).await;
     assert_eq!((listed(&second), &second["has_more"]), (ids[3..5].to_vec(), &false.into()));
+}
+
+#[tokio::test]
+async fn a_reading_that_comes_too_late_serves_the_next_who_asks() {
+    let encoder = Encoder::load(ENCODER.clone()).unwrap();
+    let reader = Reader::new(Embedder::start(encoder, 1, 8, Duration::from_micros(200)).unwrap(), false, 16);
+    let model = Arc::new(RoutingModel::builtin().unwrap());
+    let text = "The harbour was shut on the ninth of May, and nobody knew why. ".repeat(30);
+    assert_eq!(reader.read(&model, &text).await.unwrap().err(), Some(Late::Deadline));
+    let asked = Instant::now();
+    let found = loop {
+        match reader.read(&model, &text).await.unwrap() {
+            Ok(found) => break found,
+            Err(_) => assert!(asked.elapsed() < Duration::from_secs(20), "late for ever"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert!(found.queued.is_none() && !found.read.estimate.hits.is_empty());
 }

@@ -142,3 +142,17 @@ fn held_out_exemplars_are_not_trained_on_and_are_recognised() {
     let measured = report::report(&builtin.manifest.classes, &estimates, &labels);
     assert!(measured.accuracy > 0.85, "accuracy {:.3} on {}", measured.accuracy, few.len());
 }
+
+#[test]
+fn early_exits_rest_while_exemplars_are_added_or_removed() {
+    let builtin = RoutingModel::builtin().unwrap();
+    let text = "What is the capital of France?";
+    let views = Encoder::load(ENCODER.clone()).unwrap().embed(text).unwrap().0;
+    let exit = |model: &RoutingModel| model.read_inputs(&inputs(&views, text)).exit;
+    let one = Exemplar { id: "new".into(), prompt: text.into(), class: "tools".into(), ..Exemplar::default() };
+    let more = builtin.with(one, &views, text).unwrap();
+    assert!(exit(&builtin).is_some() && exit(&more).is_none());
+    assert_eq!(exit(&more.without("new").unwrap()), exit(&builtin));
+    let first = builtin.exemplars[0].id.clone();
+    assert!(exit(&builtin.without(&first).unwrap()).is_none());
+}
