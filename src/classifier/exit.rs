@@ -2,9 +2,9 @@
 //! rest of the encoder need not run. Fitted in `training/exit.rs`, of labels alone; each with a confidence from which on
 //! it was right as often as the whole road is.
 
-use super::head::{add_scaled, softmax, to_length};
+use super::head::{add_standard, logits, softmax, to_length};
 use super::structure;
-use crate::embedder::{Embedding, VIEWS};
+use crate::embedder::VIEWS;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -43,24 +43,13 @@ pub struct Net {
     pub output_bias: Vec<f32>,
 }
 
-/// An exit of a routing model.
-#[derive(Clone, Debug)]
-pub struct Exit {
-    pub rule: Rule,
-    pub net: Net,
-}
-
-impl Exit {
-    /// The probability of each class where it is sure enough to decide.
-    pub fn decide(&self, views: &[Embedding], structure: &[f32]) -> Option<Vec<f64>> {
-        let mut inputs: Vec<f32> = views.iter().flat_map(|view| view.as_slice().iter().copied()).collect();
-        inputs.extend(structure);
-        let shares = self.rule.shares(&self.net.logits(&inputs));
-        (highest(&shares) >= self.rule.confidence).then_some(shares)
-    }
-}
-
 impl Rule {
+    /// The probability of each class where the net is sure enough to decide, from what [`inputs`] gives.
+    pub fn decide(&self, net: &Net, inputs: &[f32]) -> Option<Vec<f64>> {
+        let shares = self.shares(&net.logits(inputs));
+        (highest(&shares) >= self.confidence).then_some(shares)
+    }
+
     /// Calibrated probabilities.
     pub fn shares(&self, logits: &[f32]) -> Vec<f64> {
         softmax(&logits.iter().map(|logit| self.sharpness * f64::from(*logit)).collect::<Vec<_>>())
@@ -82,17 +71,10 @@ impl Net {
     /// One logit a class.
     pub fn logits(&self, inputs: &[f32]) -> Vec<f32> {
         let mut hidden = self.bias.clone();
-        let rows = self.weights.chunks_exact(hidden.len());
-        for ((x, row), (center, scale)) in inputs.iter().zip(rows).zip(self.center.iter().zip(&self.scale)) {
-            add_scaled(&mut hidden, row, (x - center) * scale);
-        }
+        add_standard(&mut hidden, inputs, &self.center, &self.scale, &self.weights);
         hidden.iter_mut().for_each(|x| *x = x.max(0.0));
         to_length(&mut hidden, 1.0);
-        let mut logits = self.output_bias.clone();
-        for (x, row) in hidden.iter().zip(self.output.chunks_exact(logits.len())) {
-            add_scaled(&mut logits, row, *x);
-        }
-        logits
+        logits(&hidden, &self.output, &self.output_bias)
     }
 
     /// Its parts: name, shape, values.

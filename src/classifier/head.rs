@@ -110,24 +110,16 @@ impl Head {
     /// Runs one prompt through. The same formulas are trained in `training/fit.rs`.
     pub fn forward(&self, inputs: &[f32]) -> HeadOutput {
         let mut sums = [self.bias.as_slice(), &vec![0.0; self.width() - self.hidden()]].concat();
-        for ((x, row), (center, scale)) in
-            inputs.iter().zip(self.weights.chunks_exact(self.width())).zip(self.center.iter().zip(&self.scale))
-        {
-            add_scaled(&mut sums, row, (x - center) * scale);
-        }
+        add_standard(&mut sums, inputs, &self.center, &self.scale, &self.weights);
         self.finish(sums, |components| self.kernel.estimate(components))
     }
 
     /// What comes of the sums of hidden layer and components.
     fn finish(&self, mut sums: Vec<f32>, kernel: impl FnOnce(&[f32]) -> Vec<f64>) -> HeadOutput {
-        let (hidden, classes) = (self.hidden(), self.classes());
-        let mut components = sums.split_off(hidden);
+        let mut components = sums.split_off(self.hidden());
         sums.iter_mut().for_each(|x| *x = x.max(0.0));
         to_length(&mut sums, 1.0);
-        let mut logits = self.output_bias.clone();
-        for (x, row) in sums.iter().zip(self.output.chunks_exact(classes)) {
-            add_scaled(&mut logits, row, *x);
-        }
+        let logits = logits(&sums, &self.output, &self.output_bias);
         to_length(&mut components, 1.0);
         let kernel = kernel(&components);
         to_length(&mut sums, (1.0 - self.components_share).sqrt());
@@ -356,6 +348,23 @@ pub fn tensors_from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>> {
 /// Values as they read back from a file.
 pub fn stored(values: Vec<f32>) -> Vec<f32> {
     values.into_iter().map(|x| f16::from_f32(x).to_f32()).collect()
+}
+
+/// Adds centred and scaled inputs times their rows of weights to sums.
+pub fn add_standard(sums: &mut [f32], inputs: &[f32], center: &[f32], scale: &[f32], weights: &[f32]) {
+    let rows = weights.chunks_exact(sums.len());
+    for ((x, row), (center, scale)) in inputs.iter().zip(rows).zip(center.iter().zip(scale)) {
+        add_scaled(sums, row, (x - center) * scale);
+    }
+}
+
+/// One logit a class of a place in the hidden layer.
+pub fn logits(place: &[f32], output: &[f32], bias: &[f32]) -> Vec<f32> {
+    let mut logits = bias.to_vec();
+    for (x, row) in place.iter().zip(output.chunks_exact(bias.len())) {
+        add_scaled(&mut logits, row, *x);
+    }
+    logits
 }
 
 /// Adds a row times a factor to a sum.

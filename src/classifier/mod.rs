@@ -14,12 +14,15 @@ pub mod structure;
 pub use exemplar::Exemplar;
 pub use model::{Estimate, RoutingModel};
 
-use crate::embedder::Views;
+use crate::embedder::{Embedding, Views};
 
 /// What the head reads of a prompt: the embedding's views and the structure of its text, side by side.
 /// `text` is the window the views were made from.
 pub fn inputs(views: &Views, text: &str) -> Vec<f32> {
-    let mut inputs: Vec<f32> = views.all().iter().flat_map(|view| view.as_slice().iter().copied()).collect();
-    inputs.extend(structure::of(text));
-    inputs
+    gather(views.all(), &structure::of(text))
+}
+
+/// Views, as many as there are, and the structure of their text, side by side.
+fn gather(views: &[Embedding], structure: &[f32]) -> Vec<f32> {
+    views.iter().flat_map(|view| view.as_slice()).chain(structure).copied().collect()
 }

@@ -2,7 +2,7 @@
 //! (`models/<name>/<version>/`) or inside the binary.
 
 use super::exemplar::Exemplar;
-use super::exit::{Exit, Rule, highest};
+use super::exit::{self, Net, Rule, highest};
 use super::head::{Head, HeadOutput, Packed, Teaching, tensors_from_bytes, tensors_to_bytes};
 use super::index::{Hit, Index};
 use super::join::{Join, Sources, Vote, confidence, nearest};
@@ -77,7 +77,6 @@ pub struct RoutingModel {
     pub out_of_fold: Arc<Vec<f32>>,
     index: Index,
     packed: Arc<Option<Packed>>,
-    exits: Arc<[Exit]>,
     /// Another one in each model and each change of it.
     generation: u64,
 }
@@ -183,9 +182,7 @@ impl RoutingModel {
             .collect::<Result<Vec<_>>>()?
             .concat();
         let index = Index::build(head.width(), space);
-        let exits = manifest.exits.iter().zip(&head.exits).map(|(rule, net)| Exit { rule: *rule, net: net.clone() });
         Ok(RoutingModel {
-            exits: exits.collect(),
             packed: Arc::new(Packed::of(&head)),
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             manifest: Arc::new(manifest),
@@ -354,8 +351,9 @@ impl RoutingModel {
     }
 
     /// None while exemplars are added or removed: they know nothing of these.
-    fn exits(&self) -> &[Exit] {
-        if self.index.is_as_built() { &self.exits } else { &[] }
+    fn exits(&self) -> impl Iterator<Item = (Rule, &Net)> {
+        let some = self.index.is_as_built();
+        self.manifest.exits.iter().copied().zip(&self.head.exits).filter(move |_| some)
     }
 
     fn head_output(&self, inputs: &[f32]) -> HeadOutput {
@@ -370,32 +368,28 @@ impl RoutingModel {
     /// # Errors
     /// As [`Encoder::embed`].
     pub fn read(&self, encoder: &Encoder, text: &str, early: bool) -> Result<Read> {
-        let exits = if early { self.exits() } else { &[] };
         let structure = structure::of(text);
         let mut left = None;
         let (views, spent) = encoder.embed_until(text, &mut |views| {
-            let exit = exits.iter().find(|exit| exit.rule.views == views.len());
-            left = exit.and_then(|exit| exit.decide(views, &structure).map(|joined| (exit.rule, joined)));
+            left = self.exits().filter(|(rule, _)| early && rule.views == views.len()).find_map(|(rule, net)| {
+                let joined = rule.decide(net, &super::gather(views, &structure))?;
+                Some(Estimate::early(rule, joined))
+            });
             left.is_some()
         })?;
         let classifying = Instant::now();
-        let estimate = match left {
-            Some((rule, joined)) => Estimate::early(rule, joined),
-            None => self.estimate(&Views::new(views), text),
-        };
+        let whole = || self.estimate_inputs(&super::gather(&views, &structure));
+        let estimate = left.unwrap_or_else(whole);
         Ok(Read { estimate, spent, classify: classifying.elapsed() })
     }
 
     /// As [`RoutingModel::read`] with early exits, from the inputs of the whole road.
     pub fn read_inputs(&self, inputs: &[f32]) -> Estimate {
-        let decided = self.exits().iter().find_map(|exit| {
-            let shares = exit.rule.shares(&exit.net.logits(&super::exit::inputs(inputs, exit.rule.views)));
-            (highest(&shares) >= exit.rule.confidence).then_some((exit.rule, shares))
+        let decided = self.exits().find_map(|(rule, net)| {
+            let joined = rule.decide(net, &exit::inputs(inputs, rule.views))?;
+            Some(Estimate::early(rule, joined))
         });
-        match decided {
-            Some((rule, joined)) => Estimate::early(rule, joined),
-            None => self.estimate_inputs(inputs),
-        }
+        decided.unwrap_or_else(|| self.estimate_inputs(inputs))
     }
 
     /// Estimates a prompt: `text` is the window its views were made from.

@@ -2,6 +2,7 @@
 //! policy alone: no deployment is asked, every class costs the same.
 
 use super::bulk::Bulk;
+use super::lines::{self, Output};
 use super::{Global, default_threads};
 use crate::chat::ChatRequest;
 use crate::classifier::RoutingModel;
@@ -16,8 +17,8 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufWriter, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Lines read at once, so that memory is bounded for files of any number of lines.
@@ -50,20 +51,6 @@ struct Line {
     messages: Option<Box<RawValue>>,
 }
 
-/// Standard output, a pipe or a device: what cannot be renamed onto.
-pub(super) fn is_stream(path: &Path) -> bool {
-    path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(|data| !data.is_file())
-}
-
-/// A file beside `path`, to be renamed onto it; readable by others, as an ordinary output is.
-pub(super) fn part(path: &Path) -> Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    builder.tempfile_in(folder).map_err(Error::io(folder))
-}
-
 /// A line's object; an array is none, though serde would take it for one.
 fn parse(line: &[u8]) -> std::result::Result<Line, String> {
     match line.trim_ascii().first() {
@@ -85,19 +72,8 @@ impl Decide {
         let bulk = Bulk::open(global, &self.model)?;
         let judge = Judge { classes: classes(&bulk.model, &config), policy: config.policy, bulk };
         let threads = self.threads.unwrap_or_else(default_threads);
-        let dash = |path: &PathBuf| path.as_os_str() == "-";
-        let input: Box<dyn BufRead> = if dash(&self.input) {
-            Box::new(std::io::stdin().lock())
-        } else {
-            Box::new(BufReader::new(std::fs::File::open(&self.input).map_err(Error::io(&self.input))?))
-        };
-        // Written beside and renamed at the end: the output may be the input, and half an output is none.
-        let part = if is_stream(&self.output) { None } else { Some(part(&self.output)?) };
-        let output: Box<dyn Write> = match &part {
-            Some(part) => Box::new(part.reopen().map_err(Error::io(&self.output))?),
-            None if dash(&self.output) => Box::new(std::io::stdout().lock()),
-            None => Box::new(std::fs::File::options().write(true).open(&self.output).map_err(Error::io(&self.output))?),
-        };
+        let input = lines::input(&self.input)?;
+        let (file, output) = Output::open(&self.output)?;
         let mut output = BufWriter::new(output);
         let progress = crate::training::progress_bar(0, "prompts");
         let (mut number, mut failed) = (0usize, 0usize);
@@ -128,9 +104,7 @@ impl Decide {
             }
         }
         output.flush().map_err(Error::io(&self.output))?;
-        if let Some(part) = part {
-            part.persist(&self.output).map_err(|error| Error::io(&self.output)(error.error))?;
-        }
+        file.finish()?;
         progress.finish_and_clear();
         match failed {
             0 => Ok(()),

@@ -2,13 +2,13 @@
 //! measuring the encoder (training/bench/compare.py) and for whoever wants its vectors.
 
 use super::Global;
-use super::decide::{is_stream, part};
+use super::lines::{self, Output};
 use crate::embedder::{Encoder, clip};
 use crate::error::{Error, Result};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -41,19 +41,8 @@ impl Embed {
         let window_chars = settings.window_chars;
         let spec = crate::start::encoder_spec(&settings, &global.cache()?)?;
         let encoder = if self.candle { Encoder::load_on_candle(spec)? } else { Encoder::load(spec)? };
-        let dash = |path: &PathBuf| path.as_os_str() == "-";
-        let input: Box<dyn BufRead> = if dash(&self.input) {
-            Box::new(std::io::stdin().lock())
-        } else {
-            Box::new(BufReader::new(std::fs::File::open(&self.input).map_err(Error::io(&self.input))?))
-        };
-        // Written beside and renamed at the end: the output may be the input, and half an output is none.
-        let part = if is_stream(&self.output) { None } else { Some(part(&self.output)?) };
-        let mut output: Box<dyn Write> = match &part {
-            Some(part) => Box::new(part.reopen().map_err(Error::io(&self.output))?),
-            None if dash(&self.output) => Box::new(std::io::stdout().lock()),
-            None => Box::new(std::fs::File::options().write(true).open(&self.output).map_err(Error::io(&self.output))?),
-        };
+        let input = lines::input(&self.input)?;
+        let (file, mut output) = Output::open(&self.output)?;
         for (number, line) in (1..).zip(input.lines()) {
             let line = line.map_err(Error::io(&self.input))?;
             if line.trim().is_empty() {
@@ -72,9 +61,6 @@ impl Embed {
             output.write_all(format!("{answer}\n").as_bytes()).map_err(Error::io(&self.output))?;
             output.flush().map_err(Error::io(&self.output))?;
         }
-        if let Some(part) = part {
-            part.persist(&self.output).map_err(|error| Error::io(&self.output)(error.error))?;
-        }
-        Ok(())
+        file.finish()
     }
 }

@@ -10,6 +10,7 @@ mod embed;
 mod eval;
 mod explain;
 mod job;
+mod lines;
 mod models;
 mod serve;
 mod train;

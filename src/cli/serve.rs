@@ -31,9 +31,10 @@ impl Serve {
 /// What a newcomer needs next.
 fn greet(router: &Router, address: std::net::SocketAddr) {
     eprintln!(
-        "\nWaypost listens on http://{address}  (routing model {}, encoder {})",
+        "\nWaypost listens on http://{address}  (routing model {}, encoder {}, {} ms a decision)",
         router.model.load().title(),
-        router.reader.embedder.spec().name
+        router.reader.embedder.spec().name,
+        router.reader.embedder.deadline().as_millis()
     );
     for deployment in router.fleet.all().iter().filter(|deployment| !deployment.config.classes.is_empty()) {
         let config = &deployment.config;

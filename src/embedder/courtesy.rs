@@ -178,9 +178,8 @@ fn trim_start(text: &str) -> &str {
 
 /// Sentence by sentence, from the last; a name may stand below.
 fn trim_end(text: &str) -> &str {
-    let without = |text| sentences_off(text);
-    let unsigned = without_name(text).map(without).filter(|(_, trimmed)| *trimmed);
-    unsigned.unwrap_or_else(|| without(text)).0
+    let unsigned = without_name(text).map(sentences_off).filter(|(_, trimmed)| *trimmed);
+    unsigned.unwrap_or_else(|| sentences_off(text)).0
 }
 
 /// The text without courteous sentences at its end, and whether there were any.

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from fakes import Upstream
-from waypost import command, serving
+from waypost import ONE_DEPLOYMENT, command, serving
 
 DATA = Path(__file__).resolve().parents[2] / "data/exemplars"
 CONFIG = """
@@ -25,25 +25,6 @@ CONFIG = """
 model = "{model}"
 [policy]
 value_of_second = 0.0
-[[provider]]
-name = "local"
-enabled = false
-[[provider]]
-name = "ollama"
-enabled = false
-[[provider]]
-name = "fake"
-kind = "openai"
-base_url = "{url}"
-[[deployment]]
-name = "fake/ok"
-provider = "fake"
-model = "ok"
-classes = ["*"]
-input = 1.0
-output = 1.0
-context_tokens = 100_000
-max_output_tokens = 10_000
 """
 
 
@@ -128,7 +109,7 @@ def main():
     assert trained.returncode == 0, trained.stderr
     prompts = [line["prompt"] for line in known[400 + options.exemplars :] if len(line["prompt"]) < 300]
     upstream = Upstream()
-    with serving(folder, CONFIG.format(model=folder / "models/small", url=upstream.url)) as server:
+    with serving(folder, CONFIG.format(model=folder / "models/small") + ONE_DEPLOYMENT.format(url=upstream.url)) as server:
         asyncio.run(measure(options, server, sent, prompts))
     upstream.stop()
 

@@ -17,6 +17,30 @@ ANSWER_S = 120
 LOCAL = "local/smollm2-135m"
 
 
+# One deployment that serves every class, at an upstream's `url`, and no other: for measuring.
+ONE_DEPLOYMENT = """
+[[provider]]
+name = "local"
+enabled = false
+[[provider]]
+name = "ollama"
+enabled = false
+[[provider]]
+name = "fake"
+kind = "openai"
+base_url = "{url}"
+[[deployment]]
+name = "fake/ok"
+provider = "fake"
+model = "ok"
+classes = ["*"]
+input = 1.0
+output = 1.0
+context_tokens = 100_000
+max_output_tokens = 10_000
+"""
+
+
 def environment(**extra):
     """This process's environment without provider keys, proxies and hub settings."""
     out = re.compile(r"_API_KEY$|_PROXY$|^HF_|^WAYPOST_(?!CACHE)|^RUST_LOG$", re.IGNORECASE)

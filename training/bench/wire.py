@@ -43,7 +43,7 @@ import httpx
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.append(str(ROOT / "tests/e2e"))
-from waypost import BIN, environment, serving
+from waypost import BIN, ONE_DEPLOYMENT, environment, serving
 
 # Without opentelemetry it tries to import that at every request, and takes twice the time.
 LITELLM = ["litellm[proxy]==1.108.7", "opentelemetry-sdk==1.45.1", "opentelemetry-exporter-otlp==1.45.1"]
@@ -91,29 +91,6 @@ http {{
   server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 '{answer}'; }} }}
 }}
 """
-
-WAYPOST = """
-[[provider]]
-name = "local"
-enabled = false
-[[provider]]
-name = "ollama"
-enabled = false
-[[provider]]
-name = "fake"
-kind = "openai"
-base_url = "{url}"
-[[deployment]]
-name = "fake/ok"
-provider = "fake"
-model = "ok"
-classes = ["*"]
-input = 1.0
-output = 1.0
-context_tokens = 100_000
-max_output_tokens = 10_000
-"""
-
 
 class Unavailable(Exception):
     """Why a side is left out."""
@@ -229,7 +206,7 @@ def start(stack, folder, options):
     sides, missing = {"upstream": stack.enter_context(upstream(folder))}, {}
     url = f"{sides['upstream'].url}/v1"
     if any(name in options.sides for name in OURS):
-        server = stack.enter_context(serving(folder, WAYPOST.format(url=url)))
+        server = stack.enter_context(serving(folder, ONE_DEPLOYMENT.format(url=url)))
         port = int(server.url.rpartition(":")[2])
         ours = {"waypost": Side(port, "fake/ok"), "waypost-auto": Side(port, "auto")}
         sides |= {name: side for name, side in ours.items() if name in options.sides}
