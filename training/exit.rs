@@ -32,6 +32,8 @@ pub fn fit(
     let all: Vec<usize> = (0..folds.len()).collect();
     let count = folds.iter().max().map_or(0, |last| last + 1);
     let mut waiting = all.clone();
+    // Of each row the sum of the logits so far, of nets that did not see it.
+    let mut said: Vec<Vec<f32>> = vec![Vec::new(); all.len()];
     let mut exits = Vec::new();
     for views in READS {
         // The last fold is none: that net is trained on all, and kept.
@@ -41,16 +43,23 @@ pub fn fit(
             net(lesson, task, &inside, views, progress)
         })?;
         let mut nets = nets.into_iter().collect::<Result<Vec<_>>>()?;
-        let logits = |row: &usize| nets[folds[*row]].logits(&inputs(lesson.inputs(*row), views));
+        let before = said.clone();
+        for (row, said) in said.iter_mut().enumerate() {
+            let net: &Net = &nets[folds[row]];
+            net.add_logits(net.sums(&inputs(lesson.inputs(row), views)), said);
+        }
         let judged: Vec<Judged> = waiting
             .iter()
             .map(|row| Judged {
-                logits: logits(row),
+                logits: said[*row].clone(),
                 known: likeliest(lesson.known(*row)),
                 whole: likeliest(&whole[*row]),
             })
             .collect();
-        let Some((mut rule, taken)) = rule(&judged, views, task.recipe.exit_loss) else { continue };
+        let Some((mut rule, taken)) = rule(&judged, views, task.recipe.exit_loss) else {
+            said = before;
+            continue;
+        };
         rule.share = taken.iter().filter(|taken| **taken).count() as f64 / all.len() as f64;
         waiting = waiting.into_iter().zip(taken).filter(|(_, taken)| !taken).map(|(row, _)| row).collect();
         exits.push((rule, nets.pop().expect("the last is there")));
@@ -58,7 +67,7 @@ pub fn fit(
     Ok(exits)
 }
 
-/// A prompt that an exit is judged on: its own logits, the right class, and the whole road's.
+/// A prompt that an exit is judged on: the logits with its own, the right class, and the whole road's.
 struct Judged {
     logits: Vec<f32>,
     known: usize,

@@ -1,6 +1,7 @@
 //! Early exits: small classifiers on the encoder's lower layers. What one of them is sure of is decided there, and the
-//! rest of the encoder need not run. Fitted in `training/exit.rs`, of labels alone; each with a confidence from which on
-//! it was right as often as the whole road is.
+//! rest of the encoder need not run. An exit adds what it says to what those below it said: two that read different
+//! layers are seldom wrong alike. Fitted in `training/exit.rs`, of labels alone; each with a confidence from which on it
+//! was right as often as the whole road is.
 
 use super::head::{add_standard, logits, softmax, to_length};
 use super::structure;
@@ -8,16 +9,16 @@ use crate::embedder::VIEWS;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How many of [`VIEWS`] there are to read where an exit is: those of the embedding alone, and those down to two thirds
-/// of the layers.
-pub const READS: [usize; 2] = [1, 5];
+/// How many of [`VIEWS`] there are to read where an exit is: those of the embedding alone, and those down to a third, two
+/// thirds and five sixths of the layers.
+pub const READS: [usize; 4] = [1, 2, 5, 8];
 
 /// When an exit decides.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Rule {
     /// How many views it reads, of those of `embedder/views.rs`: the encoder has run so far.
     pub views: usize,
-    /// Its logits are multiplied by this to be calibrated.
+    /// The sum of its logits and of those below is multiplied by this to be calibrated.
     pub sharpness: f64,
     /// The probability of its likeliest class from which on it decides.
     pub confidence: f64,
@@ -44,9 +45,11 @@ pub struct Net {
 }
 
 impl Rule {
-    /// The probability of each class where the net is sure enough to decide, from what [`inputs`] gives.
-    pub fn decide(&self, net: &Net, inputs: &[f32]) -> Option<Vec<f64>> {
-        let shares = self.shares(&net.logits(inputs));
+    /// The probability of each class where the net is sure enough to decide, from its [`Net::sums`]; its logits are added
+    /// to `said`, where those of the exits below are, or nothing.
+    pub fn decide(&self, net: &Net, sums: Vec<f32>, said: &mut Vec<f32>) -> Option<Vec<f64>> {
+        net.add_logits(sums, said);
+        let shares = self.shares(said);
         (highest(&shares) >= self.confidence).then_some(shares)
     }
 
@@ -68,13 +71,20 @@ pub fn inputs(all: &[f32], views: usize) -> Vec<f32> {
 }
 
 impl Net {
-    /// One logit a class.
-    pub fn logits(&self, inputs: &[f32]) -> Vec<f32> {
-        let mut hidden = self.bias.clone();
-        add_standard(&mut hidden, inputs, &self.center, &self.scale, &self.weights);
-        hidden.iter_mut().for_each(|x| *x = x.max(0.0));
-        to_length(&mut hidden, 1.0);
-        logits(&hidden, &self.output, &self.output_bias)
+    /// The hidden layer's sums, from what [`inputs`] gives.
+    pub fn sums(&self, inputs: &[f32]) -> Vec<f32> {
+        let mut sums = self.bias.clone();
+        add_standard(&mut sums, inputs, &self.center, &self.scale, &self.weights);
+        sums
+    }
+
+    /// Adds the logit of each class that comes of the sums to those that were said, if any.
+    pub fn add_logits(&self, mut sums: Vec<f32>, said: &mut Vec<f32>) {
+        sums.iter_mut().for_each(|x| *x = x.max(0.0));
+        to_length(&mut sums, 1.0);
+        said.resize(self.output_bias.len(), 0.0);
+        let logits = logits(&sums, &self.output, &self.output_bias);
+        said.iter_mut().zip(logits).for_each(|(said, logit)| *said += logit);
     }
 
     /// Its parts: name, shape, values.

@@ -5,7 +5,6 @@
 
 use super::exit::{self, Net};
 use crate::error::{Error, Result};
-use crate::kernels::{After, Level, Linear, Precision, Rounded};
 use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -81,7 +80,7 @@ impl Kernel {
     }
 
     /// The estimate where the landmarks are so near.
-    fn weigh(&self, cosines: impl Iterator<Item = f32>) -> Vec<f64> {
+    pub fn weigh(&self, cosines: impl Iterator<Item = f32>) -> Vec<f64> {
         let mut sums: Vec<f64> = self.means.iter().map(|mean| f64::from(*mean)).collect();
         for (cosine, duals) in cosines.zip(self.duals.chunks_exact(self.means.len())) {
             let near = ((cosine - 1.0) * self.sharpness).exp();
@@ -115,7 +114,7 @@ impl Head {
     }
 
     /// What comes of the sums of hidden layer and components.
-    fn finish(&self, mut sums: Vec<f32>, kernel: impl FnOnce(&[f32]) -> Vec<f64>) -> HeadOutput {
+    pub fn finish(&self, mut sums: Vec<f32>, kernel: impl FnOnce(&[f32]) -> Vec<f64>) -> HeadOutput {
         let mut components = sums.split_off(self.hidden());
         sums.iter_mut().for_each(|x| *x = x.max(0.0));
         to_length(&mut sums, 1.0);
@@ -228,61 +227,6 @@ impl Head {
             && head.kernel.landmarks.len() == head.kernel.duals.len() / classes * (head.width() - hidden);
         fits.then_some(head)
             .ok_or_else(|| Error::Model("head.safetensors: the tensors' shapes do not fit one another".into()))
-    }
-}
-
-/// A head's weights as the vector instructions of this machine want them. The hidden layer's and the components' are
-/// rounded to bfloat16, for reading them is what takes the time; cosines of landmarks are not, for their duals are large.
-pub struct Packed {
-    /// Inputs, filled up with zeros, to hidden layer and components.
-    columns: Linear,
-    /// Components to the landmarks' cosines, filled up with zeros.
-    landmarks: Linear,
-    inputs: usize,
-    filled: usize,
-}
-
-impl Packed {
-    /// None for widths the kernels are not written for.
-    pub fn of(head: &Head) -> Option<Self> {
-        let (inputs, width, components) = (head.center.len(), head.width(), head.width() - head.hidden());
-        let filled_up = |count: usize| count.next_multiple_of(Linear::WIDTH_UNIT);
-        let landmarks = head.kernel.landmarks.len() / components;
-        let fits = Linear::supports(filled_up(inputs)) && Linear::supports(components) && width == filled_up(width);
-        if !fits || landmarks == 0 {
-            return None;
-        }
-        let pack = |precision, weights: &[f32], bias: &[f32], inputs: usize| {
-            Linear::new(Level::detect(), precision, weights, bias, &vec![1.0; inputs])
-        };
-        let mut columns = vec![0.0; width * filled_up(inputs)];
-        for (input, row) in head.weights.chunks_exact(width).enumerate() {
-            row.iter().enumerate().for_each(|(column, weight)| columns[column * filled_up(inputs) + input] = *weight);
-        }
-        let mut bias = head.bias.clone();
-        bias.resize(width, 0.0);
-        let mut marks = head.kernel.landmarks.clone();
-        marks.resize(filled_up(landmarks) * components, 0.0);
-        Some(Packed {
-            columns: pack(Precision::Bf16, &columns, &bias, filled_up(inputs)),
-            landmarks: pack(Precision::F32, &marks, &vec![0.0; filled_up(landmarks)], components),
-            inputs: filled_up(inputs),
-            filled: filled_up(landmarks),
-        })
-    }
-
-    /// As [`Head::forward`].
-    pub fn forward(&self, head: &Head, inputs: &[f32]) -> HeadOutput {
-        let standard = inputs.iter().zip(head.center.iter().zip(&head.scale));
-        let mut scaled: Vec<f32> = standard.map(|(x, (center, scale))| (x - center) * scale).collect();
-        scaled.resize(self.inputs, 0.0);
-        let mut sums = vec![0.0; head.width()];
-        self.columns.forward(&scaled, &mut sums, After::Store, &mut Rounded::default());
-        head.finish(sums, |components| {
-            let mut cosines = vec![0.0; self.filled];
-            self.landmarks.forward(components, &mut cosines, After::Store, &mut Rounded::default());
-            head.kernel.weigh(cosines.into_iter())
-        })
     }
 }
 

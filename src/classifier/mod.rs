@@ -1,6 +1,7 @@
 //! From embeddings to quality per class: `head.rs` (the small classifier, whose hidden layer is the index's space),
-//! `index.rs` (exemplars in that space), `join.rs` (the stacker of both), all together in `model.rs`; what is plain leaves
-//! the encoder by an `exit.rs`.
+//! `index.rs` (exemplars in that space, first looked for in a `subspace.rs` of it), `join.rs` (the stacker of both), all
+//! together in `model.rs`; what is plain leaves the encoder by an `exit.rs`. `packed.rs` has the weights as serving
+//! multiplies them.
 //! Next stop: `policy/`.
 
 pub mod exemplar;
@@ -9,7 +10,9 @@ pub mod head;
 pub mod index;
 pub mod join;
 pub mod model;
+mod packed;
 pub mod structure;
+mod subspace;
 
 pub use exemplar::Exemplar;
 pub use model::{Estimate, RoutingModel};

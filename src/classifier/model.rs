@@ -2,10 +2,11 @@
 //! (`models/<name>/<version>/`) or inside the binary.
 
 use super::exemplar::Exemplar;
-use super::exit::{self, Net, Rule, highest};
-use super::head::{Head, HeadOutput, Packed, Teaching, tensors_from_bytes, tensors_to_bytes};
+use super::exit::{self, Rule, highest};
+use super::head::{Head, HeadOutput, Teaching, tensors_from_bytes, tensors_to_bytes};
 use super::index::{Hit, Index};
 use super::join::{Join, Sources, Vote, confidence, nearest};
+use super::packed::Packed;
 use super::structure;
 use crate::embedder::{Encoder, Pooling, Spent, VIEWS, Views};
 use crate::error::{Error, Result};
@@ -350,10 +351,16 @@ impl RoutingModel {
         format!("{}@{}", self.manifest.name, self.manifest.version)
     }
 
-    /// None while exemplars are added or removed: they know nothing of these.
-    fn exits(&self) -> impl Iterator<Item = (Rule, &Net)> {
-        let some = self.index.is_as_built();
-        self.manifest.exits.iter().copied().zip(&self.head.exits).filter(move |_| some)
+    /// What the exit that reads so many views says of them. None do while exemplars are added or removed: they know
+    /// nothing of these.
+    fn leave(&self, views: usize, inputs: impl Fn() -> Vec<f32>, said: &mut Vec<f32>) -> Option<Estimate> {
+        let at = self.manifest.exits.iter().position(|rule| rule.views == views && self.index.is_as_built())?;
+        let (rule, net) = (self.manifest.exits[at], &self.head.exits[at]);
+        let sums = match &*self.packed {
+            Some(packed) => packed.exit_sums(at, net, &inputs()),
+            None => net.sums(&inputs()),
+        };
+        rule.decide(net, sums, said).map(|joined| Estimate::early(rule, joined))
     }
 
     fn head_output(&self, inputs: &[f32]) -> HeadOutput {
@@ -369,12 +376,11 @@ impl RoutingModel {
     /// As [`Encoder::embed`].
     pub fn read(&self, encoder: &Encoder, text: &str, early: bool) -> Result<Read> {
         let structure = structure::of(text);
-        let mut left = None;
+        let (mut left, mut said) = (None, Vec::new());
         let (views, spent) = encoder.embed_until(text, &mut |views| {
-            left = self.exits().filter(|(rule, _)| early && rule.views == views.len()).find_map(|(rule, net)| {
-                let joined = rule.decide(net, &super::gather(views, &structure))?;
-                Some(Estimate::early(rule, joined))
-            });
+            if early {
+                left = self.leave(views.len(), || super::gather(views, &structure), &mut said);
+            }
             left.is_some()
         })?;
         let classifying = Instant::now();
@@ -385,10 +391,9 @@ impl RoutingModel {
 
     /// As [`RoutingModel::read`] with early exits, from the inputs of the whole road.
     pub fn read_inputs(&self, inputs: &[f32]) -> Estimate {
-        let decided = self.exits().find_map(|(rule, net)| {
-            let joined = rule.decide(net, &exit::inputs(inputs, rule.views))?;
-            Some(Estimate::early(rule, joined))
-        });
+        let mut said = Vec::new();
+        let mut exits = self.manifest.exits.iter().map(|rule| rule.views);
+        let decided = exits.find_map(|views| self.leave(views, || exit::inputs(inputs, views), &mut said));
         decided.unwrap_or_else(|| self.estimate_inputs(inputs))
     }
 

@@ -4,7 +4,8 @@
 use super::{Global, print_json};
 use crate::error::{Error, Result};
 use crate::training::versions::Versions;
-use crate::weights::{Manifest, State};
+use crate::kernels::Level;
+use crate::weights::{Kind, Manifest, State};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -57,11 +58,14 @@ enum ModelsCommand {
 #[derive(Serialize)]
 struct Row {
     name: String,
-    kind: crate::weights::Kind,
+    kind: Kind,
     licence: String,
     repository: String,
     package: Option<String>,
     folder: String,
+    /// The vector instructions that an encoder runs with on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instructions: Option<&'static str>,
     #[serde(flatten)]
     state: State,
 }
@@ -87,6 +91,7 @@ fn rows(global: &Global, manifests: &[Manifest]) -> Result<Vec<Row>> {
         Ok(Row {
             state: cache.verify(manifest)?,
             folder: cache.folder(manifest).display().to_string(),
+            instructions: (manifest.kind == Kind::Encoder).then(|| Level::detect().name()),
             name: manifest.name.clone(),
             kind: manifest.kind,
             licence: manifest.licence.clone(),
@@ -121,7 +126,7 @@ fn show(rows: &[Row], json: bool) -> Result<()> {
             row.package.clone().unwrap_or_else(|| "-".into()),
         ]);
     }
-    println!("{table}");
+    println!("{table}\nencoders run with the CPU's {} instructions", Level::detect().name());
     Ok(())
 }
 

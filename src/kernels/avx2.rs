@@ -120,6 +120,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn high_half(self) -> Self {
+        let mask = compute!(_mm256_set1_epi32(-0x1_0000));
+        Avx2(compute!(_mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(self.0), mask))))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         compute!({
             let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps(self.0, 1));
@@ -174,4 +180,4 @@ impl Lanes for Avx2 {
     }
 }
 
-super::table::kernels!(Avx2, 2, ["avx2,fma"]);
+super::table::kernels!(Avx2, 2, ["avx2,fma"], native_halves: false);

@@ -1,21 +1,22 @@
-//! Vectors of 512 bits: AVX-512 with VNNI (Ice Lake, Zen 4, and later).
+//! Vectors of 512 bits: AVX-512 with VNNI (Ice Lake and later), with and without BF16 (Cooper Lake, Zen 4, and later).
 
 use super::avx2::Avx2;
 use super::lanes::Lanes;
 use std::arch::x86_64::*;
 
+/// A vector; whether the CPU multiplies bfloat16 by itself is part of its type.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512);
+pub(super) struct Avx512<const BF16: bool>(__m512);
 
 /// Evaluates intrinsics that touch no memory.
 macro_rules! compute {
     ($value:expr) => {
-        // SAFETY: a vector was handed in, so the CPU has AVX-512 F, BW and VNNI (see `lanes.rs`).
+        // SAFETY: a vector was handed in, so the CPU has AVX-512 F, BW and VNNI, and BF16 if it says so (`lanes.rs`).
         unsafe { $value }
     };
 }
 
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const WIDTH: usize = 16;
     type Integers = __m512i;
 
@@ -95,6 +96,21 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn high_half(self) -> Self {
+        let mask = compute!(_mm512_set1_epi32(-0x1_0000));
+        Avx512(compute!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(self.0), mask))))
+    }
+
+    #[inline(always)]
+    fn dot_halves(self, left: Self, right: Self) -> Self {
+        if BF16 {
+            let halves = |vector: Self| compute!(std::mem::transmute::<__m512, __m512bh>(vector.0));
+            return Avx512(compute!(_mm512_dpbf16_ps(self.0, halves(left), halves(right))));
+        }
+        self.dot_widened(left, right)
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         compute!(_mm512_reduce_add_ps(self.0))
     }
@@ -137,4 +153,6 @@ impl Lanes for Avx512 {
     }
 }
 
-super::table::kernels!(Avx512, 4, ["avx512f,avx512bw,avx512vnni"]);
+type Plain = Avx512<false>;
+
+super::table::kernels!(Plain, 4, ["avx512f,avx512bw,avx512vnni"], native_halves: false);

@@ -48,6 +48,19 @@ pub(super) trait Lanes: Copy {
     fn low_bits_as_exponent(self) -> Self;
     /// The lower sixteen bits of the representation as upper ones.
     fn low_half(self) -> Self;
+    /// The upper sixteen bits of the representation, the lower ones zero.
+    fn high_half(self) -> Self;
+    /// Adds the products of both halves, each a bfloat16. The CPU may take denormals for zeros.
+    #[inline(always)]
+    fn dot_halves(self, left: Self, right: Self) -> Self {
+        self.dot_widened(left, right)
+    }
+    /// The same as two products of floats.
+    #[inline(always)]
+    fn dot_widened(self, left: Self, right: Self) -> Self {
+        let high = left.high_half().mul_add(right.high_half(), self);
+        left.low_half().mul_add(right.low_half(), high)
+    }
     /// The sum of all lanes.
     fn sum(self) -> f32;
     /// The largest of all lanes.

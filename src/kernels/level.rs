@@ -4,7 +4,11 @@ use super::pack::Panels;
 use super::portable;
 use super::table::Kernels;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{avx2, avx512, avx512bf16};
+use std::sync::OnceLock;
+
+/// Names the highest level to be used, to find out what one is worth or whether one is at fault.
+pub const MOST: &str = "WAYPOST_INSTRUCTIONS";
 
 /// An instruction set the kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +19,8 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW and VNNI.
     Avx512,
+    /// The same with BF16.
+    Avx512Bf16,
     /// AVX-512's layout without its instructions.
     #[cfg(test)]
     Wide,
@@ -22,11 +28,29 @@ pub enum Level {
 
 impl Level {
     /// All of them, slowest first.
-    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+    pub const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
 
-    /// The best this CPU has.
+    /// The best this CPU has, and of these none above the one that the environment variable [`MOST`] names. Looked for once.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().rev().find(|level| level.is_available()).unwrap_or(Level::Portable)
+        static FOUND: OnceLock<Level> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let most =
+                std::env::var(MOST).ok().and_then(|word| Self::ALL.into_iter().find(|level| level.name() == word));
+            let allowed = |level: &Level| level.is_available() && most.is_none_or(|most| *level <= most);
+            Self::ALL.into_iter().rev().find(allowed).unwrap_or(Level::Portable)
+        })
+    }
+
+    /// Its name, as users read and write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
+            #[cfg(test)]
+            Level::Wide => "wide",
+        }
     }
 
     /// Whether this CPU has it.
@@ -55,6 +79,7 @@ impl Level {
             Level::Portable => Some(&portable::KERNELS),
             Level::Avx2 => avx2.then_some(&avx2::KERNELS),
             Level::Avx512 => avx512.then_some(&avx512::KERNELS),
+            Level::Avx512Bf16 => (avx512 && is_x86_feature_detected!("avx512bf16")).then_some(&avx512bf16::KERNELS),
             #[cfg(test)]
             Level::Wide => Some(&super::wide::KERNELS),
         }
@@ -64,7 +89,7 @@ impl Level {
     fn find(self) -> Option<&'static Kernels> {
         match self {
             Level::Portable => Some(&portable::KERNELS),
-            Level::Avx2 | Level::Avx512 => None,
+            Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 => None,
             #[cfg(test)]
             Level::Wide => Some(&super::wide::KERNELS),
         }

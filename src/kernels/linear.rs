@@ -1,16 +1,16 @@
 //! A linear layer with packed weights.
 
 use super::level::Level;
-use super::pack::{Aligned, Bf16Pair};
+use super::pack::{Aligned, Bf16Pair, Halves, Panels};
 use super::product::{After, Product};
-use super::whole::{Rounding, Scales, Whole};
+use super::whole::{Places, Rounding, Scales, Whole};
 
 /// How the weights of linear layers are kept; all arithmetic around them is in floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// As they come.
     F32,
-    /// Rounded to bfloat16 and multiplied as floats: half the memory traffic.
+    /// Rounded to bfloat16: half the memory traffic. Inputs stay floats where the CPU does not multiply bfloat16 by itself.
     Bf16,
     /// Whole numbers: seven bits and sign of weights, seven bits of inputs (see `whole.rs`). Sums are exact, so the products
     /// of all levels agree to the bit. A few rows are multiplied with a copy in bfloat16: that is about as fast, and too
@@ -41,13 +41,31 @@ pub struct Linear {
 
 enum Packed {
     F32(Aligned<f32>),
-    Bf16(Aligned<Bf16Pair>),
-    Int8 { whole: Whole, few: Aligned<Bf16Pair> },
+    Bf16(Bf16),
+    Int8 { whole: Whole, few: Bf16 },
 }
 
-/// Scratch of [`Linear::forward`]: inputs as whole numbers. Grows, never shrinks.
+/// Weights in bfloat16, as the level multiplies them.
+enum Bf16 {
+    Widened(Aligned<Bf16Pair>),
+    Native(Aligned<Halves>),
+}
+
+impl Bf16 {
+    fn pack(level: Level, weights: &[f32], depth: usize) -> Self {
+        let panels: Panels = level.panels();
+        if level.kernels().native_halves {
+            Bf16::Native(panels.pack_halves(weights, depth))
+        } else {
+            Bf16::Widened(panels.pack_bf16(weights, depth))
+        }
+    }
+}
+
+/// Scratch of [`Linear::forward`]: inputs as whole numbers, or as bfloat16. Grows, never shrinks.
 #[derive(Default)]
 pub struct Rounded {
+    halves: Vec<u16>,
     row: Vec<f32>,
     numbers: Vec<u8>,
     scales: Vec<f32>,
@@ -78,10 +96,11 @@ impl Linear {
         let panels = level.panels();
         let packed = match precision {
             Precision::F32 => Packed::F32(panels.pack_f32(weights, inputs)),
-            Precision::Bf16 => Packed::Bf16(panels.pack_bf16(weights, inputs)),
-            Precision::Int8 => {
-                Packed::Int8 { whole: Whole::new(panels, weights, ranges), few: panels.pack_bf16(weights, inputs) }
-            }
+            Precision::Bf16 => Packed::Bf16(Bf16::pack(level, weights, inputs)),
+            Precision::Int8 => Packed::Int8 {
+                whole: Whole::new(panels, weights, ranges, Places::further(inputs)),
+                few: Bf16::pack(level, weights, inputs),
+            },
         };
         Linear { level, inputs, outputs, weights: packed, bias: Aligned::filled_up(bias, panels.padded(outputs)) }
     }
@@ -112,9 +131,17 @@ impl Linear {
                 Packed::Int8 { whole, .. } if rows > Self::FEW_ROWS => {
                     self.forward_whole(whole, inputs, outputs, after, rounded.grow(rows, whole.places.count()));
                 }
-                Packed::Bf16(weights) | Packed::Int8 { few: weights, .. } => {
+                Packed::Bf16(Bf16::Widened(weights)) | Packed::Int8 { few: Bf16::Widened(weights), .. } => {
                     let product = Product { rows, depth, columns, inputs, weights, bias, scales, outputs, after };
                     (kernels.multiply_bf16)(product);
+                }
+                Packed::Bf16(Bf16::Native(weights)) | Packed::Int8 { few: Bf16::Native(weights), .. } => {
+                    let halves = &mut rounded.halves;
+                    halves.resize(halves.len().max(inputs.len()), 0);
+                    (kernels.halve)(inputs, &mut halves[..inputs.len()]);
+                    let inputs = &halves[..inputs.len()];
+                    let product = Product { rows, depth, columns, inputs, weights, bias, scales, outputs, after };
+                    (kernels.multiply_halves)(product);
                 }
             }
         }
@@ -155,7 +182,8 @@ pub(super) struct Rows<'a> {
 impl Rounded {
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        4 * (self.row.capacity() + self.scales.capacity() + self.zeros.capacity()) + self.numbers.capacity()
+        let words = self.row.capacity() + self.scales.capacity() + self.zeros.capacity();
+        4 * words + 2 * self.halves.capacity() + self.numbers.capacity()
     }
 
     pub(super) fn grow(&mut self, rows: usize, places: usize) -> Rows<'_> {

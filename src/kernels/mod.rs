@@ -15,7 +15,7 @@
 //! | `level.rs` | which instructions this CPU has |
 //! | `pack.rs` | the order of weights in memory |
 //! | `product.rs`, `weights.rs`, `attention.rs`, `rows.rs` | the arithmetic, written once over a vector of any width |
-//! | `lanes.rs` | that vector; `portable.rs`, `avx2.rs`, `avx512.rs`: one for each level |
+//! | `lanes.rs` | that vector; `portable.rs`, `avx2.rs`, `avx512.rs`, `avx512bf16.rs`: one for each level |
 //! | `table.rs` | the entry points that enable a level's instructions |
 //!
 //! # Precisions
@@ -38,6 +38,8 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512bf16;
 mod lanes;
 mod level;
 mod linear;

@@ -26,6 +26,23 @@ impl Bf16Pair {
     }
 }
 
+/// Two steps' weights in four bytes, each rounded to bfloat16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Halves(pub [u16; 2]);
+
+/// To the nearest bfloat16, ties to even; the largest numbers become infinite, and of NaN comes anything.
+#[inline(always)]
+fn half(x: f32) -> u16 {
+    (x.to_bits().wrapping_add(0x7fff + (x.to_bits() >> 16 & 1)) >> 16) as u16
+}
+
+/// Numbers as bfloat16.
+#[inline(always)]
+pub(super) fn halve(inputs: &[f32], outputs: &mut [u16]) {
+    outputs.iter_mut().zip(inputs).for_each(|(output, input)| *output = half(*input));
+}
+
 /// Four steps' weights in four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
@@ -40,6 +57,8 @@ pub(super) unsafe trait Plain: Copy {}
 unsafe impl Plain for f32 {}
 // SAFETY: as above; it is a `u32`.
 unsafe impl Plain for Bf16Pair {}
+// SAFETY: as above.
+unsafe impl Plain for Halves {}
 // SAFETY: as above.
 unsafe impl Plain for Bytes {}
 // SAFETY: as above.
@@ -122,6 +141,11 @@ impl Panels {
             }
         }
         packed
+    }
+
+    /// Of two steps of depth, the columns one after the other: each has its two halves together.
+    pub fn pack_halves(self, weights: &[f32], depth: usize) -> Aligned<Halves> {
+        self.pack(weights, depth, |steps: [f32; 2]| Halves(steps.map(half)))
     }
 
     /// Of four steps of depth, the columns one after the other: each has its four bytes together.

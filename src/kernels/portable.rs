@@ -120,6 +120,11 @@ impl<const WIDTH: usize> Lanes for Portable<WIDTH> {
     }
 
     #[inline(always)]
+    fn high_half(self) -> Self {
+        Portable(self.0.map(|x| f32::from_bits(x.to_bits() & !0xffff)))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         self.fold(|a, b| a + b)
     }
@@ -164,4 +169,4 @@ impl<const WIDTH: usize> Lanes for Portable<WIDTH> {
     }
 }
 
-super::table::kernels!(Eight, 2, []);
+super::table::kernels!(Eight, 2, [], native_halves: false);

@@ -34,7 +34,7 @@ impl Scan {
         assert!(Self::supports(width) && vectors.len().is_multiple_of(width), "rows of {width}: want a multiple of 32");
         let (level, count) = (Level::detect(), vectors.len() / width);
         let panels = level.panels();
-        let (vectors, bias) = (Whole::new(panels, vectors, &vec![1.0; width]), Aligned::zeros(panels.padded(count)));
+        let (vectors, bias) = (Whole::new(panels, vectors, &vec![1.0; width], 0), Aligned::zeros(panels.padded(count)));
         let columns = Self::columns(count);
         let reach = columns <= bias.len()
             && vectors.columns.len() == bias.len()

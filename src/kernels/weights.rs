@@ -1,7 +1,7 @@
 //! How the weights of each precision are multiplied: the innermost step of a product.
 
 use super::lanes::{Lanes, each};
-use super::pack::{Bf16Pair, Bytes};
+use super::pack::{Bf16Pair, Bytes, Halves};
 use super::whole::Scales;
 
 /// How weights stand in memory, and how they are multiplied.
@@ -131,6 +131,44 @@ unsafe fn multiply_add<V: Lanes, const N: usize, const ROWS: usize>(
         let input = unsafe { V::splat(*rows[row].add(at)) };
         each!(place in N => sums[row][place] = input.mul_add(weights[place], sums[row][place]));
     });
+}
+
+impl Weights for Halves {
+    type Input = u16;
+    type Sums<V: Lanes> = V;
+    type Scales<'a> = ();
+    const STEPS: usize = 2;
+    const COLUMNS: usize = 1;
+    const UNROLLED: usize = 1;
+
+    #[inline(always)]
+    unsafe fn zeros<V: Lanes>() -> V {
+        // SAFETY: as the caller says.
+        unsafe { V::splat(0.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<V: Lanes>(sums: V, (): (), _row: usize, _column: usize) -> V {
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
+        sums: &mut [[V; N]; ROWS],
+        rows: [*const u16; ROWS],
+        at: usize,
+        weights: *const Halves,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let mut halves = [V::splat(0.0); N];
+            each!(place in N => halves[place] = V::load(weights.add(place * V::WIDTH).cast()));
+            each!(row in ROWS => {
+                let input = V::splat(rows[row].add(at).cast::<f32>().read_unaligned());
+                each!(place in N => sums[row][place] = sums[row][place].dot_halves(input, halves[place]));
+            });
+        }
+    }
 }
 
 impl Weights for Bytes {

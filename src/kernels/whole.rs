@@ -57,12 +57,13 @@ pub(super) struct Scales<'a> {
 }
 
 impl Whole {
-    /// Of weights `[columns, ranges.len()]`; `ranges` are the largest magnitudes of the inputs, or in proportion to them.
-    pub fn new(panels: Panels, weights: &[f32], ranges: &[f32]) -> Self {
+    /// Of weights `[columns, ranges.len()]`; `ranges` are the largest magnitudes of the inputs, or in proportion to them;
+    /// so many places beyond one an input, a multiple of 32.
+    pub fn new(panels: Panels, weights: &[f32], ranges: &[f32], further: usize) -> Self {
         let depth = ranges.len();
         let (factors, padded) = (equalisers(weights, depth), panels.padded(weights.len() / depth));
         let spans: Vec<f32> = ranges.iter().zip(&factors).map(|(range, factor)| range * factor).collect();
-        let places = Places::new(&spans, &factors);
+        let places = Places::new(&spans, &factors, further);
         let (mut columns, mut column_sums) = (Aligned::zeros(padded), Aligned::zeros(padded));
         let mut whole = Vec::with_capacity(weights.len() / depth * places.count());
         for (column, weights) in weights.chunks_exact(depth).enumerate() {
@@ -80,16 +81,16 @@ impl Whole {
 }
 
 impl Places {
-    /// Further places of a row of inputs. Measured with all-MiniLM-L6-v2.
+    /// Further places of a row of an encoder's inputs. Measured with all-MiniLM-L6-v2.
     pub fn further(inputs: usize) -> usize {
         (inputs / 12).next_multiple_of(32)
     }
 
     /// Gives each further place to the input that spans most a place; `spans` are of the inputs times their factors.
-    fn new(spans: &[f32], factors: &[f32]) -> Self {
+    fn new(spans: &[f32], factors: &[f32], further: usize) -> Self {
         let mut counts = vec![1_usize; spans.len()];
         let share = |input: usize, counts: &[usize]| spans[input] / counts[input] as f32;
-        let further: Vec<usize> = (0..Self::further(spans.len()))
+        let further: Vec<usize> = (0..further)
             .map(|_| {
                 let widest = (1..spans.len()).fold(0, |widest, input| {
                     if share(input, &counts) > share(widest, &counts) { input } else { widest }
