@@ -1,7 +1,8 @@
-//! A BERT-family encoder: tokenizers, the forward pass (`kernels/`, or `bert.rs` on candle's own operations where the
+//! A BERT-family encoder: `tokens/`, the forward pass (`kernels/`, or `bert.rs` on candle's own operations where the
 //! kernels do not support a model's shape), pooling into the views of `views.rs`.
 
 use super::bert::Bert;
+use super::tokens::{Tokenizer, Tokens};
 use super::views::{Part, VIEWS};
 use super::{Embedding, Views, sentences};
 use crate::error::{Error, Result};
@@ -12,9 +13,8 @@ use candle_transformers::models::bert::{Config, HiddenAct};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tokenizers::{Encoding, Tokenizer};
 
 /// How token vectors become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -113,9 +113,7 @@ impl Encoder {
             std::fs::read_to_string(spec.folder.join("config.json")).map_err(|error| broken("config.json", &error))?;
         let config: Config = serde_json::from_str(&config)
             .map_err(|error| broken("config.json", &format!("not a BERT configuration: {error}")))?;
-        let mut tokenizer = load_tokenizer(&spec.folder).map_err(|error| broken("tokenizer.json", &error))?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| broken("tokenizer.json", &error))?;
+        let tokenizer = Tokenizer::load(&spec.folder).map_err(|error| broken("tokenizer.json", &error))?;
         let weights = std::fs::read(spec.folder.join("model.safetensors"))
             .map_err(|error| broken("model.safetensors", &error))?;
         let engine = engine(weights, &config, &spec).map_err(|problem| broken("model.safetensors", &problem))?;
@@ -149,35 +147,29 @@ impl Encoder {
     ) -> Result<(Vec<Embedding>, Spent)> {
         let start = Instant::now();
         let prefixed = format!("{}{text}", self.spec.prefix);
-        let encoding = self
-            .tokenizer
-            .encode(prefixed.as_str(), true)
-            .map_err(|error| Error::Internal(format!("tokenizing failed: {error}")))?;
-        let kept = kept(encoding.len(), self.spec.max_tokens);
+        let mut tokens = self.tokenizer.encode(&prefixed)?;
+        tokens.keep_ends(self.spec.max_tokens);
         let tokenize = start.elapsed();
-        let views = self.views(&encoding, &kept, &prefixed, leave)?;
-        Ok((views, Spent { tokens: kept.len(), tokenize, encode: start.elapsed() - tokenize }))
+        let views = self.views(&tokens, &prefixed, leave)?;
+        Ok((views, Spent { tokens: tokens.ids.len(), tokenize, encode: start.elapsed() - tokenize }))
     }
 
-    /// The views of the kept tokens. Special tokens have empty offsets; a sentence whose tokens were cut away falls
-    /// back to the whole.
+    /// The views of the tokens of a text. A sentence whose tokens were cut away falls back to the whole.
     fn views(
         &self,
-        encoding: &Encoding,
-        kept: &[usize],
+        tokens: &Tokens,
         text: &str,
         leave: &mut dyn FnMut(&[Embedding]) -> bool,
     ) -> Result<Vec<Embedding>> {
-        let ids: Vec<u32> = kept.iter().map(|at| encoding.get_ids()[*at]).collect();
         let (first, last) = sentences::ends(text);
         let inside = |range: &Range<usize>, position: usize| {
-            let (start, end) = encoding.get_offsets()[kept[position]];
+            let (start, end) = tokens.offsets[position];
             end > start && start >= range.start && end <= range.end
         };
         let mut views: Vec<Embedding> = Vec::with_capacity(VIEWS.len());
         let depth = self.engine.depth();
-        self.engine.forward(&ids, &mut |layer, state| {
-            let (width, before) = (state.len() / ids.len(), views.len());
+        self.engine.forward(&tokens.ids, &mut |layer, state| {
+            let (width, before) = (state.len() / tokens.ids.len(), views.len());
             for (_, part) in VIEWS[before..].iter().take_while(|(at, _)| at.layer(depth) == layer) {
                 let pooled = match part {
                     Part::Whole if layer == depth && self.spec.pooling == Pooling::Cls => Some(state[..width].to_vec()),
@@ -271,15 +263,6 @@ impl Engine {
     }
 }
 
-/// Positions kept of `length` tokens: all, or the first and last half of the limit, where requests stand.
-fn kept(length: usize, limit: usize) -> Vec<usize> {
-    if length <= limit {
-        return (0..length).collect();
-    }
-    let head = limit / 2;
-    (0..head).chain(length - (limit - head)..length).collect()
-}
-
 /// The mean of some of the rows of `state`; `None` when there is none.
 fn mean(state: &[f32], width: usize, include: impl Fn(usize) -> bool) -> Option<Vec<f32>> {
     let mut sum: Option<Vec<f32>> = None;
@@ -290,8 +273,4 @@ fn mean(state: &[f32], width: usize, include: impl Fn(usize) -> bool) -> Option<
         }
     }
     sum
-}
-
-fn load_tokenizer(folder: &Path) -> std::result::Result<Tokenizer, String> {
-    Tokenizer::from_file(folder.join("tokenizer.json")).map_err(|error| error.to_string())
 }

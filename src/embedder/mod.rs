@@ -1,11 +1,12 @@
-//! From text to embeddings: `window.rs` chooses the text, `encoder.rs` runs it through a BERT-family model (on `kernels/`
-//! or, where they do not support its shape, `bert.rs`) and pools `views.rs`, `worker.rs` does so on threads of its own
-//! behind a bounded queue. Next stop: `classifier/`.
+//! From text to embeddings: `window.rs` chooses the text, `tokens/` makes tokens of it, `encoder.rs` runs them through a
+//! BERT-family model (on `kernels/` or, where they do not support its shape, `bert.rs`) and pools `views.rs`, `worker.rs`
+//! does so on threads of its own behind a bounded queue. Next stop: `classifier/`.
 
 mod bert;
 mod courtesy;
 mod encoder;
 mod sentences;
+mod tokens;
 mod views;
 mod window;
 mod worker;
