@@ -18,6 +18,7 @@
 //! | every config key | `config/default.toml` |
 //! | weights: manifests, fetching, verifying | `weights/` |
 //! | how a routing model is trained | `../training/` |
+//! | how fast its parts are | `../benches/suite/` |
 //!
 //! Dependencies point one way: `main → cli → http → router → {embedder, classifier, policy, providers, record} →
 //! {chat, config, error}`; embedder and classifier compute with kernels; training reads embedder and classifier only; teaching changes the router's model and starts
