@@ -62,7 +62,8 @@ import httpx
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.append(str(ROOT / "tests/e2e"))
-from waypost import BIN, ONE_DEPLOYMENT, Server, command, environment, serving
+from waypost import BIN, ONE_DEPLOYMENT, Server, environment, serving
+from waypost import command as run_waypost
 
 # Without opentelemetry it tries to import that at every request, and takes twice the time.
 LITELLM = ["litellm[proxy]==1.108.7", "opentelemetry-sdk==1.45.1", "opentelemetry-exporter-otlp==1.45.1"]
@@ -170,7 +171,7 @@ def asked(folder):
     """Held-out texts whose prompts have TOKENS tokens."""
     texts = [json.loads(line)["prompt"] for file in sorted(HELDOUT.glob("*.jsonl")) for line in file.open(encoding="utf-8")]
     prompts = "".join(json.dumps({"prompt": referred(text, 482_134)}) + "\n" for text in texts)
-    done = command("embed", cwd=folder, stdin=prompts)
+    done = run_waypost("embed", cwd=folder, stdin=prompts)
     assert done.returncode == 0, done.stderr
     tokens = [json.loads(line)["tokens"] for line in done.stdout.splitlines()]
     return prompts_of(folder / "asked", [text for text, count in zip(texts, tokens, strict=True) if count in TOKENS], 1)
@@ -459,7 +460,7 @@ def ratios(told):
         | {key: told[theirs][key] / told[ours][key] for key in ("added_p50_us", "added_p99_us")}
         for ours in ("waypost", "waypost-auto")
         for theirs in THEIRS
-        if ours in told and theirs in told
+        if ours in told and theirs in told and told[theirs]["requests_per_s"]
     }
 
 
