@@ -5,16 +5,27 @@ use super::portable;
 use super::table::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512, avx512bf16};
+#[cfg(target_arch = "aarch64")]
+use super::{dotprod, neon};
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected as has;
+#[cfg(target_arch = "x86_64")]
+use std::arch::is_x86_feature_detected as has;
 use std::sync::OnceLock;
 
 /// Names the highest level to be used, to find out what one is worth or whether one is at fault.
 pub const MOST: &str = "WAYPOST_INSTRUCTIONS";
 
-/// An instruction set the kernels are written for.
+/// An instruction set the kernels are written for. NEON's two stand below AVX2: floats computed at
+/// `Level::detect().min(Level::Avx2)` are the same to the bit on every CPU with NEON, and on every one with AVX2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// What the target always has.
     Portable,
+    /// NEON.
+    Neon,
+    /// NEON with SDOT, the dot product of bytes; of floats it makes the same as without, to the bit.
+    Dotprod,
     /// AVX2 and FMA.
     Avx2,
     /// AVX-512 F, BW and VNNI.
@@ -27,8 +38,9 @@ pub enum Level {
 }
 
 impl Level {
-    /// All of them, slowest first.
-    pub const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
+    /// All of them, an architecture's slowest first.
+    pub const ALL: [Level; 6] =
+        [Level::Portable, Level::Neon, Level::Dotprod, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
 
     /// The best this CPU has, and of these none above the one that the environment variable [`MOST`] names. Looked for once.
     pub fn detect() -> Self {
@@ -45,6 +57,8 @@ impl Level {
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
+            Level::Neon => "neon",
+            Level::Dotprod => "dotprod",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
             Level::Avx512Bf16 => "avx512bf16",
@@ -69,29 +83,23 @@ impl Level {
         Panels { lanes: kernels.lanes, vectors: kernels.vectors }
     }
 
-    #[cfg(target_arch = "x86_64")]
-    fn find(self) -> Option<&'static Kernels> {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni");
-        match self {
-            Level::Portable => Some(&portable::KERNELS),
-            Level::Avx2 => avx2.then_some(&avx2::KERNELS),
-            Level::Avx512 => avx512.then_some(&avx512::KERNELS),
-            Level::Avx512Bf16 => (avx512 && is_x86_feature_detected!("avx512bf16")).then_some(&avx512bf16::KERNELS),
-            #[cfg(test)]
-            Level::Wide => Some(&super::wide::KERNELS),
-        }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
     fn find(self) -> Option<&'static Kernels> {
         match self {
             Level::Portable => Some(&portable::KERNELS),
-            Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 => None,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => has!("neon").then_some(&neon::KERNELS),
+            #[cfg(target_arch = "aarch64")]
+            Level::Dotprod => (has!("neon") && has!("dotprod")).then_some(&dotprod::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => (has!("avx2") && has!("fma")).then_some(&avx2::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => (has!("avx512f") && has!("avx512bw") && has!("avx512vnni")).then_some(&avx512::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => (Level::Avx512.is_available() && has!("avx512bf16")).then_some(&avx512bf16::KERNELS),
             #[cfg(test)]
             Level::Wide => Some(&super::wide::KERNELS),
+            // Another architecture's.
+            _ => None,
         }
     }
 }

@@ -15,7 +15,8 @@
 //! | `level.rs` | which instructions this CPU has |
 //! | `pack.rs` | the order of weights in memory |
 //! | `product.rs`, `weights.rs`, `attention.rs`, `rows.rs` | the arithmetic, written once over a vector of any width |
-//! | `lanes.rs` | that vector; `portable.rs`, `avx2.rs`, `avx512.rs`, `avx512bf16.rs`: one for each level |
+//! | `lanes.rs` | that vector |
+//! | `portable.rs`, `neon.rs`, `dotprod.rs`, `avx2.rs`, `avx512.rs`, `avx512bf16.rs` | the vector of each level |
 //! | `table.rs` | the entry points that enable a level's instructions |
 //!
 //! # Precisions
@@ -30,7 +31,7 @@
 //! | [`Precision::Int8`] | .99923 | .9971 | .48 / .72 / .85 / .89 |
 //!
 //! # Levels
-//! Levels sum in another order and AVX2 and AVX-512 round multiply-adds once, so floats differ between them by a few
+//! Levels sum in another order, and NEON, AVX2 and AVX-512 round multiply-adds once, so floats differ between them by a few
 //! units in the last place. Products of whole numbers are the same to the bit.
 
 mod attention;
@@ -40,11 +41,15 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512bf16;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
 mod lanes;
 mod level;
 mod linear;
 mod load;
 mod model;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod portable;
 mod product;

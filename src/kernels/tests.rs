@@ -397,20 +397,46 @@ fn states(model: &Model, ids: &[u32], scratch: &mut Scratch, deepest: usize) -> 
 
 #[test]
 fn a_model_is_what_it_is_written_plainly() {
+    let lengths = [1, 2, 7, 8, 9, 33, 70, 5].into_iter().filter(|tokens| !cfg!(miri) || *tokens == 9);
+    let texts = lengths.map(|tokens| (0..tokens).map(|place| place * 7 % VOCABULARY as u32).collect());
+    let texts: Vec<(Vec<u32>, _)> = texts.map(|ids: Vec<u32>| (ids.clone(), naive(&ids))).collect();
     for level in levels() {
         for (precision, least) in [(Precision::F32, 0.999_999_9), (Precision::Bf16, 0.9999), (Precision::Int8, 0.998)] {
             let model = Model::load(level, precision, SMALL, tensor).expect("all tensors are there");
             let mut scratch = Scratch::default();
-            for tokens in [1, 2, 7, 8, 9, 33, 70, 5].into_iter().filter(|tokens| !cfg!(miri) || *tokens == 9) {
-                let ids: Vec<u32> = (0..tokens).map(|place| place * 7 % VOCABULARY as u32).collect();
-                let (states, expected) = (states(&model, &ids, &mut scratch, 9), naive(&ids));
+            for (ids, expected) in &texts {
+                let states = states(&model, ids, &mut scratch, 9);
                 assert_eq!(states.len(), expected.len());
-                for (state, expected) in states.iter().zip(&expected) {
-                    let cosine = cosine(state, expected);
+                for (state, expected) in states.iter().zip(expected) {
+                    let (tokens, cosine) = (ids.len(), cosine(state, expected));
                     assert!(cosine >= least, "{level:?} {precision:?} {tokens} tokens: cosine {cosine}");
                 }
             }
         }
+    }
+}
+
+/// So that a test of `levels()` is one of the best: of a CPU that it emulates, `tests/run` says which that is.
+#[test]
+fn the_best_level_is_found() {
+    let level = Level::detect();
+    assert!(level >= if cfg!(target_arch = "aarch64") { Level::Neon } else { Level::Portable });
+    if let Ok(expected) = std::env::var("EXPECTED_LEVEL") {
+        assert_eq!(format!("{level:?}"), expected);
+    }
+}
+
+/// Vectors that are to come out alike on every ARM machine are made at either.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn the_levels_of_neon_agree_to_the_bit() {
+    let ids: Vec<u32> = (0..33).map(|place| place * 7 % VOCABULARY as u32).collect();
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        let encode = |level: Level| {
+            let model = Model::load(level, precision, SMALL, tensor).expect("all tensors are there");
+            states(&model, &ids, &mut Scratch::default(), 9)
+        };
+        assert_eq!(encode(Level::Neon), encode(Level::detect().min(Level::Avx2)), "{precision:?}");
     }
 }
 
@@ -490,6 +516,16 @@ fn activations_are_near() {
                 "{after:?} of {input}: {output}"
             );
         }
+    }
+}
+
+#[test]
+fn the_larger_of_nan_and_a_number_is_the_second() {
+    for level in levels() {
+        let layer = Linear::new(level, Precision::F32, &[1.0; 32 * 32], &[0.0; 32], &[1.0; 32]);
+        let mut outputs = [1.0; 32];
+        layer.forward(&[f32::NAN; 32], &mut outputs, After::Relu, &mut Rounded::default());
+        assert_eq!(outputs, [0.0; 32], "{level:?}");
     }
 }
 
