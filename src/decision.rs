@@ -194,9 +194,9 @@ pub struct Timing {
     /// Waiting for an encoder thread.
     pub queue_us: u64,
     pub tokenize_us: u64,
-    /// Through the encoder.
+    /// Through the encoder, early exits included.
     pub encode_us: u64,
-    /// Head, neighbors and stacker.
+    /// Head, neighbors and stacker; 0 where an exit decided.
     pub classify_us: u64,
     /// Class, ranking and flip.
     pub policy_us: u64,

@@ -21,8 +21,8 @@
 //! | how fast its parts are | `../benches/suite/` |
 //!
 //! Dependencies point one way: `main → cli → http → router → {embedder, classifier, policy, providers, record} →
-//! {chat, config, error}`; embedder and classifier compute with kernels; training reads embedder and classifier only; teaching changes the router's model and starts
-//! training as a process of its own.
+//! {chat, config, error}`; embedder and classifier compute with kernels; training reads embedder and classifier only;
+//! teaching changes the router's model and starts training as a process of its own.
 
 pub mod chat;
 pub mod classifier;

@@ -3,6 +3,7 @@
 use crate::classifier::inputs;
 use crate::embedder::{Embedding, Encoder, EncoderSpec, VIEWS, Views};
 use crate::error::{Error, Result};
+use crate::kernels::Level;
 use crate::training::parallel::in_order;
 use crate::weights::{Cache, hex};
 use indicatif::ProgressBar;
@@ -35,6 +36,11 @@ impl EmbeddingCache {
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let usage =
             format!("{ROUNDING}|{}|{:?}|{}|{}|{VIEWS:?}", spec.name, spec.pooling, spec.prefix, spec.max_tokens);
+        // Where there is neither AVX2 nor AVX-512, vectors come out otherwise.
+        let usage = match Level::detect().min(Level::Avx2) {
+            Level::Avx2 => usage,
+            other => format!("{usage}|{}", other.name()),
+        };
         let path = folder.join(format!("{}.bin", &hex(&Sha256::digest(usage))[..16]));
         let bytes = std::fs::read(&path).unwrap_or_default();
         Ok(EmbeddingCache { known: parse(&bytes).unwrap_or_default(), path })

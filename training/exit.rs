@@ -2,6 +2,7 @@
 //! decides. Both are judged on prompts of sources that neither the net nor the whole road had seen.
 
 use super::fit::{Standard, train_hidden};
+use super::recipe::Recipe;
 use super::report::likeliest;
 use super::{Lesson, Task, parallel};
 use crate::classifier::exit::{Net, READS, Rule, highest, inputs};
@@ -56,7 +57,7 @@ pub fn fit(
                 whole: likeliest(&whole[*row]),
             })
             .collect();
-        let Some((mut rule, taken)) = rule(&judged, views, task.recipe.exit_loss) else {
+        let Some((mut rule, taken)) = rule(&judged, views, task.recipe) else {
             said = before;
             continue;
         };
@@ -74,9 +75,10 @@ struct Judged {
     whole: usize,
 }
 
-/// The lowest confidence from which on an exit loses no more than `loss` of its decisions to the whole road, and which
-/// prompts it then takes; none where it takes too few. The share is left to the caller.
-fn rule(judged: &[Judged], views: usize, loss: f64) -> Option<(Rule, Vec<bool>)> {
+/// The lowest confidence from which on an exit loses no more than `exit_loss` of its decisions to the whole road, with its
+/// doubt times `exit_doubt`, as prompts to come are less like those learned from than these are; and which prompts it then
+/// takes. None where it takes too few. The share is left to the caller.
+fn rule(judged: &[Judged], views: usize, recipe: &Recipe) -> Option<(Rule, Vec<bool>)> {
     let sharpness = SHARPNESS.map(|step| (f64::from(step) / 4.0).exp());
     let surprise = |sharpness: f64| -> f64 {
         let of = |one: &Judged| {
@@ -90,19 +92,20 @@ fn rule(judged: &[Judged], views: usize, loss: f64) -> Option<(Rule, Vec<bool>)>
     let shares: Vec<Vec<f64>> = judged.iter().map(|one| rule.shares(&one.logits)).collect();
     let mut order: Vec<usize> = (0..judged.len()).collect();
     order.sort_by(|a, b| highest(&shares[*b]).total_cmp(&highest(&shares[*a])));
-    let (mut lost, mut agreed, mut taken) = (0i64, 0usize, 0usize);
+    let (mut lost, mut allowed) = (0i64, None);
     for (at, row) in order.iter().enumerate() {
         let (one, said) = (&judged[*row], likeliest(&shares[*row]));
         lost += i64::from(one.whole == one.known) - i64::from(said == one.known);
-        agreed += usize::from(said == one.whole);
-        if at + 1 >= LEAST && lost as f64 <= loss * (at + 1) as f64 {
-            rule.confidence = highest(&shares[*row]);
-            rule.agreement = agreed as f64 / (at + 1) as f64;
-            taken = at + 1;
+        if at + 1 >= LEAST && lost as f64 <= recipe.exit_loss * (at + 1) as f64 {
+            allowed = Some(highest(&shares[*row]));
         }
     }
-    let takes = shares.iter().map(|shares| highest(shares) >= rule.confidence).collect();
-    (taken > 0).then_some((rule, takes))
+    rule.confidence = 1.0 - recipe.exit_doubt * (1.0 - allowed?);
+    let takes: Vec<bool> = shares.iter().map(|shares| highest(shares) >= rule.confidence).collect();
+    let taken = judged.iter().zip(&shares).zip(&takes).filter(|(_, takes)| **takes);
+    let agrees: Vec<bool> = taken.map(|((one, shares), _)| likeliest(shares) == one.whole).collect();
+    rule.agreement = agrees.iter().filter(|agrees| **agrees).count() as f64 / agrees.len() as f64;
+    (!agrees.is_empty()).then_some((rule, takes))
 }
 
 /// A net on some rows.

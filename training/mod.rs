@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const SOURCES_TO_LEAVE_OUT: usize = 4;
 
 /// Raised when the same data, recipe and seed give another model than before.
-const METHOD: u32 = 7;
+const METHOD: u32 = 8;
 
 /// The share of decisions for whose being right a confidence is looked up.
 const ASSURED: f64 = 0.95;
@@ -439,8 +439,8 @@ fn version(task: &Task<'_>, teaching: Teaching) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(METHOD.to_le_bytes());
     // Of the recipe what takes part: the other kind of teaching may change without making another version of this one.
-    let Recipe { min_steps, default_class, exit_hidden, exit_loss, .. } = task.recipe;
-    let exits = (teaching == Teaching::Labels).then_some((exit_hidden, exit_loss));
+    let Recipe { min_steps, default_class, exit_hidden, exit_loss, exit_doubt, .. } = task.recipe;
+    let exits = (teaching == Teaching::Labels).then_some((exit_hidden, exit_loss, exit_doubt));
     let recipe = (min_steps, default_class, exits, task.recipe.fitting(teaching));
     hash.update(serde_json::to_vec(&recipe).expect("a recipe serialises"));
     hash.update(task.seed.to_le_bytes());

@@ -14,6 +14,7 @@ pub struct Recipe {
     pub default_class: String,
     pub exit_hidden: usize,
     pub exit_loss: f64,
+    pub exit_doubt: f64,
     pub labels: Fitting,
     pub outcomes: Fitting,
 }
@@ -54,8 +55,10 @@ impl Recipe {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let wrong = |key: String, problem: String| Error::Config { file: path.display().to_string(), key, problem };
         let recipe: Recipe = toml::from_str(&text).map_err(|error| wrong("recipe".into(), error.message().into()))?;
-        if recipe.exit_hidden == 0 || !(0.0..=1.0).contains(&recipe.exit_loss) {
-            return Err(wrong("exit_hidden, exit_loss".into(), "expected at least 1, and a share from 0 to 1".into()));
+        let shares = [recipe.exit_loss, recipe.exit_doubt];
+        if recipe.exit_hidden == 0 || !shares.iter().all(|share| (0.0..=1.0).contains(share)) {
+            let key = "exit_hidden, exit_loss, exit_doubt";
+            return Err(wrong(key.into(), "expected at least 1, and shares from 0 to 1".into()));
         }
         for (part, fitting) in [("labels", &recipe.labels), ("outcomes", &recipe.outcomes)] {
             if let Some((key, expected)) = fitting.wrong() {

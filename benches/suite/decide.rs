@@ -15,7 +15,7 @@ use waypost::embedder::Encoder;
 const EXEMPLARS: [usize; 3] = [1_000, 10_000, 100_000];
 const TOKENS: RangeInclusive<usize> = 30..=34;
 
-static ENCODER: LazyLock<Encoder> = LazyLock::new(|| encoder(&crate::config("").embedder.precision));
+static ENCODER: LazyLock<Encoder> = LazyLock::new(|| encoder(crate::config("").embedder.precision));
 
 /// Held-out prompts of so many tokens: on random words no early exit would be sure of anything.
 static PROMPTS: LazyLock<Vec<String>> = LazyLock::new(|| {

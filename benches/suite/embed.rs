@@ -3,7 +3,7 @@
 use crate::encoder;
 use divan::{Bencher, bench};
 use std::sync::LazyLock;
-use waypost::embedder::Encoder;
+use waypost::embedder::{Encoder, Precision};
 
 /// Tokens, the two special ones included.
 const LENGTHS: [usize; 4] = [8, 32, 128, 256];
@@ -11,9 +11,9 @@ const LENGTHS: [usize; 4] = [8, 32, 128, 256];
 /// Each is one token of the encoder.
 const WORDS: [&str; 8] = ["river", "stone", "paper", "window", "garden", "market", "winter", "summer"];
 
-static F32: LazyLock<Encoder> = LazyLock::new(|| encoder("f32"));
-static BF16: LazyLock<Encoder> = LazyLock::new(|| encoder("bf16"));
-static INT8: LazyLock<Encoder> = LazyLock::new(|| encoder("int8"));
+static F32: LazyLock<Encoder> = LazyLock::new(|| encoder(Precision::F32));
+static BF16: LazyLock<Encoder> = LazyLock::new(|| encoder(Precision::Bf16));
+static INT8: LazyLock<Encoder> = LazyLock::new(|| encoder(Precision::Int8));
 
 #[bench(args = LENGTHS)]
 fn f32(bencher: Bencher, tokens: usize) {

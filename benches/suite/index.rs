@@ -6,7 +6,7 @@ use divan::{Bencher, bench};
 use std::sync::mpsc::channel;
 use std::sync::{LazyLock, OnceLock};
 use waypost::classifier::RoutingModel;
-use waypost::classifier::index::Index;
+use waypost::classifier::index::{GRAPH_FROM, Index};
 
 const NEIGHBORS: usize = 20;
 const LARGE: usize = 100_000;
@@ -16,14 +16,14 @@ static BUILTIN: LazyLock<RoutingModel> = LazyLock::new(|| RoutingModel::builtin(
 /// Grown once for both benches of it.
 static WITH_GRAPH: OnceLock<Index> = OnceLock::new();
 
-#[bench(args = [1_000, 10_000, LARGE])]
+#[bench(args = [1_000, 10_000, LARGE, GRAPH_FROM])]
 fn search(bencher: Bencher, exemplars: usize) {
     search_in(bencher, &built(exemplars));
 }
 
 #[bench(ignore)]
 fn search_graph(bencher: Bencher) {
-    search_in(bencher, WITH_GRAPH.get_or_init(|| grown(built(LARGE))));
+    search_in(bencher, WITH_GRAPH.get_or_init(|| grown(built(GRAPH_FROM))));
 }
 
 #[bench(args = [10_000, LARGE], sample_count = 10, sample_size = 1)]
@@ -34,7 +34,7 @@ fn build(bencher: Bencher, exemplars: usize) {
 
 #[bench(ignore, sample_count = 1, sample_size = 1)]
 fn build_graph(bencher: Bencher) {
-    let index = built(LARGE);
+    let index = built(GRAPH_FROM);
     bencher.bench_local(|| WITH_GRAPH.get_or_init(|| grown(index.clone())).len());
 }
 

@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo run -- models pull all-minilm-l6-v2     # all but `index` read the default encoder's weights
 //! cargo bench --profile dev                     # one part: `cargo bench --profile dev decide`
-//! cargo bench --profile dev graph -- --ignored  # hnsw_rs's graph of 100,000 exemplars: takes long to build
+//! cargo bench --profile dev graph -- --ignored  # hnsw_rs's graph of 250,000 exemplars: takes long to build
 //! ```
 //!
 //! Side by side with other programs are measured the encoder by `training/bench/compare.py` and the wire by
@@ -17,13 +17,13 @@ mod index;
 mod wire;
 
 use waypost::config::{Config, layered};
-use waypost::embedder::Encoder;
+use waypost::embedder::{Encoder, Precision};
 use waypost::error::Result;
 use waypost::weights::Cache;
 
-/// As the program itself allocates.
+/// As the program itself allocates; what is allocated is counted beside the time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: divan::AllocProfiler<mimalloc::MiMalloc> = divan::AllocProfiler::new(mimalloc::MiMalloc);
 
 fn main() {
     divan::main();
@@ -54,8 +54,8 @@ fn cache() -> Cache {
 }
 
 /// The default encoder as it serves, in this precision of its weights.
-fn encoder(precision: &str) -> Encoder {
+fn encoder(precision: Precision) -> Encoder {
     let mut settings = config("").embedder;
-    settings.precision = precision.into();
+    settings.precision = precision;
     or_exit(waypost::start::encoder(&settings, &cache()))
 }

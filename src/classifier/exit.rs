@@ -1,7 +1,7 @@
 //! Early exits: small classifiers on the encoder's lower layers. What one of them is sure of is decided there, and the
 //! rest of the encoder need not run. An exit adds what it says to what those below it said: two that read different
 //! layers are seldom wrong alike. Fitted in `training/exit.rs`, of labels alone; each with a confidence from which on it
-//! was right as often as the whole road is.
+//! was right about as often as the whole road is (`exit_loss` of the recipe).
 
 use super::head::{add_standard, logits, softmax, to_length};
 use super::structure;

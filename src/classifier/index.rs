@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-/// From this many exemplars on the graph answers sooner than the scan (an estimate, see ARCHITECTURE.md).
-pub const GRAPH_FROM: usize = 50_000;
+/// From this many exemplars on the graph answers sooner than the scan (measured, see ARCHITECTURE.md).
+pub const GRAPH_FROM: usize = 250_000;
 
 /// Graph parameters: links per node, candidates while building, candidates while searching (recall in ARCHITECTURE.md).
 const LINKS: usize = 16;
@@ -23,6 +23,9 @@ const MAX_LAYERS: usize = 16;
 /// exemplars' 352 dimensions these hold 85 % of the length.
 const DIRECTIONS: usize = 96;
 const DIRECTIONS_FROM: usize = 2_000;
+
+/// Where the directions hold less of the squared length of all vectors, too much is missed along them.
+const DIRECTIONS_SHARE: f32 = 0.75;
 
 /// The most similar at first that are compared exactly: so many times as wanted, and so many more. Of the default
 /// exemplars' 20 nearest, 99.94 % are among these 200 (99.7 % among 100).
@@ -106,6 +109,9 @@ impl Coarse {
         let directions = Linear::new(Level::detect(), Precision::F32, &basis, &bias, &ranges);
         let mut along = vec![0.0; vectors.len() / width * DIRECTIONS];
         directions.forward(vectors, &mut along, After::Store, &mut Rounded::default());
+        if dot(&along, &along) < DIRECTIONS_SHARE * dot(vectors, vectors) {
+            return Some(Coarse { directions: None, scan: Scan::new(vectors, width) });
+        }
         Some(Coarse { scan: Scan::new(&along, DIRECTIONS), directions: Some(directions) })
     }
 
@@ -202,7 +208,7 @@ impl Index {
                 let found = graph.search(query, wanted, EF_SEARCH.max(2 * wanted));
                 found.iter().map(|hit| Hit { position: hit.d_id, similarity: 1.0 - hit.distance }).collect()
             }
-            (None, Some(scan)) => self.scan(scan, query, AGAIN * count + MORE),
+            (None, Some(scan)) => self.scan(scan, query, count.saturating_mul(AGAIN).saturating_add(MORE)),
             (None, None) => return self.exact(query, count),
         };
         hits.extend(self.compare(query, &self.added, self.built.vectors.len() / self.width));
@@ -418,43 +424,5 @@ mod tests {
         let index = Index::build(4, unit_vectors(3, 4, 4));
         assert_eq!(index.search(&[1.0, 0.0, 0.0, 0.0], 10).len(), 3);
         assert!(Index::build(4, Vec::new()).search(&[1.0, 0.0, 0.0, 0.0], 10).is_empty());
-    }
-
-    /// Not a test but a measurement: `cargo test --release crossover -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "measures"]
-    fn crossover() {
-        let width = 256;
-        for count in [1_000, 4_000, 16_000, 50_000, 100_000] {
-            // Clusters, as exemplars in the learned space have: a label's direction and some noise.
-            let centers = unit_vectors(10, width, 1);
-            let mut vectors = unit_vectors(count, width, 2);
-            for (row, vector) in vectors.chunks_exact_mut(width).enumerate() {
-                let center = &centers[(row % 10) * width..][..width];
-                vector.iter_mut().zip(center).for_each(|(x, c)| *x += c);
-                let norm = dot(vector, vector).sqrt();
-                vector.iter_mut().for_each(|x| *x /= norm);
-            }
-            let queries = vectors[..200 * width].to_vec();
-            let time = |search: &dyn Fn(&[f32]) -> Vec<Hit>| {
-                let start = std::time::Instant::now();
-                queries.chunks_exact(width).for_each(|query| drop(search(query)));
-                start.elapsed().as_micros() / 200
-            };
-            let start = std::time::Instant::now();
-            let index = Index::build(width, vectors.clone());
-            let packed = start.elapsed();
-            let (scan, exact) = (time(&|query| index.search(query, 20)), time(&|query| index.exact(query, 20)));
-            let scan_recall = recall(&index, &queries, 20);
-            let start = std::time::Instant::now();
-            let index = with_graph(width, vectors);
-            let grown = start.elapsed();
-            let graph = time(&|query| index.search(query, 20));
-            println!(
-                "{count:6} scan {scan:4} us (recall@20 {scan_recall:.4}, packed in {packed:.1?}), graph {graph:4} us \
-                 ({:.4}, {grown:.0?}), exact {exact:5} us",
-                recall(&index, &queries, 20)
-            );
-        }
     }
 }

@@ -46,8 +46,9 @@ pub struct Manifest {
     pub join: Join,
     /// Confidence below which it abstains.
     pub gate: f64,
-    /// When early exits decide; their nets stand in the head.
-    #[serde(default)]
+    /// When early exits decide; their nets stand in the head. (The name in the file tells them from those of earlier
+    /// versions, each of which decided by itself alone: a model with such has none.)
+    #[serde(default, rename = "early_exits")]
     pub exits: Vec<Rule>,
     /// What can be said of decisions at least so confident; absent where no confidence is enough.
     pub assurance: Option<Assurance>,
@@ -249,6 +250,13 @@ impl RoutingModel {
         RoutingModel { generation: GENERATION.fetch_add(1, Ordering::Relaxed), ..self.clone() }
     }
 
+    /// The same model with the plain arithmetic it was trained with, which is slower and the same to the bit on every
+    /// machine: for measuring. What serves rounds some weights.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        RoutingModel { packed: Arc::new(None), ..self }
+    }
+
     /// A number that no other model has, nor this one before exemplars were added or removed.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -329,8 +337,11 @@ impl RoutingModel {
         let broken = |file: &str, error: &dyn std::fmt::Display| Error::Model(format!("{origin}/{file}: {error}"));
         let manifest: Manifest =
             serde_json::from_slice(&read("manifest.json")?).map_err(|error| broken("manifest.json", &error))?;
-        let head = Head::from_bytes(&read("head.safetensors")?, manifest.teaching)
+        let mut head = Head::from_bytes(&read("head.safetensors")?, manifest.teaching)
             .map_err(|error| broken("head.safetensors", &error))?;
+        if manifest.exits.is_empty() {
+            head.exits.clear();
+        }
         let exemplars =
             String::from_utf8(read("exemplars.jsonl")?).map_err(|error| broken("exemplars.jsonl", &error))?;
         let exemplars = exemplars

@@ -3,7 +3,7 @@
 
 use super::Global;
 use super::lines::{self, Output};
-use crate::embedder::{Encoder, clip};
+use crate::embedder::{Encoder, Precision, clip};
 use crate::error::{Error, Result};
 use clap::Args;
 use serde::Deserialize;
@@ -20,8 +20,8 @@ pub struct Embed {
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
     /// Of the encoder's weights: `f32`, `bf16` or `int8`; that of the configuration when absent.
-    #[arg(long, value_name = "PRECISION")]
-    precision: Option<String>,
+    #[arg(long, value_name = "PRECISION", value_parser = Precision::parse)]
+    precision: Option<Precision>,
     /// Run candle's own operations in place of the kernels.
     #[arg(long)]
     candle: bool,

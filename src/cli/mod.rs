@@ -17,6 +17,7 @@ mod train;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::kernels::{INSTRUCTIONS, Level};
 use crate::weights::Cache;
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
@@ -84,6 +85,10 @@ impl Global {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
+    if let Err(problem) = Level::most() {
+        eprintln!("waypost: {}: {problem}", INSTRUCTIONS);
+        return ExitCode::FAILURE;
+    }
     let global = &cli.global;
     let done = match cli.command.unwrap_or(Command::Serve(serve::Serve::default())) {
         Command::Serve(command) => command.run(global),

@@ -3,8 +3,8 @@
 
 use super::{Global, print_json};
 use crate::error::{Error, Result};
-use crate::training::versions::Versions;
 use crate::kernels::Level;
+use crate::training::versions::Versions;
 use crate::weights::{Kind, Manifest, State};
 use clap::{Args, Subcommand};
 use serde::Serialize;

@@ -132,7 +132,7 @@ impl Train {
         let mut files = parts.to_files();
         let (title, version) = (format!("{}@{}", self.name, parts.manifest.version), parts.manifest.version.clone());
         let out_of_fold = parts.out_of_fold.clone();
-        let model = RoutingModel::assemble(parts)?;
+        let model = RoutingModel::assemble(parts)?.exact();
         let measured =
             heldout.map(|heldout| measure(&model, data, heldout, &title, self.json || self.job)).transpose()?;
         if let Some((metrics, page)) = &measured {
@@ -147,19 +147,21 @@ impl Train {
         // Before anything is compared: what took long to learn is not lost to a current version that cannot be read.
         let folder = versions.write(&version, &files)?;
         let comparison = match versions.current() {
-            Some(current) if current != version => match RoutingModel::load(&versions.path(&current)) {
-                Ok(current) => judge(&current, &model, &out_of_fold, heldout, reader, self.seed)?,
-                Err(error) if self.force => {
-                    eprintln!("not compared: the current version cannot be read ({error})");
-                    None
+            Some(current) if current != version => {
+                match RoutingModel::load(&versions.path(&current)).map(RoutingModel::exact) {
+                    Ok(current) => judge(&current, &model, &out_of_fold, heldout, reader, self.seed)?,
+                    Err(error) if self.force => {
+                        eprintln!("not compared: the current version cannot be read ({error})");
+                        None
+                    }
+                    Err(error) => {
+                        return Err(Error::Model(format!(
+                            "not compared: the current version cannot be read ({error}). The new one is kept in {}; --force publishes it all the same",
+                            folder.display()
+                        )));
+                    }
                 }
-                Err(error) => {
-                    return Err(Error::Model(format!(
-                        "not compared: the current version cannot be read ({error}). The new one is kept in {}; --force publishes it all the same",
-                        folder.display()
-                    )));
-                }
-            },
+            }
             _ => None,
         };
         let worse = comparison.as_ref().is_some_and(|comparison| comparison.worse);

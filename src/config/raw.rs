@@ -109,7 +109,12 @@ pub fn layered(file: &str, text: &str) -> Result<RawConfig> {
     })?;
     refuse_twins(file, &own)?;
     let mut merged: toml::Table = toml::from_str(DEFAULT).expect("the shipped defaults parse");
-    overlay(&mut merged, toml::from_str(text).expect("parsed above"));
+    let own = toml::from_str(text).map_err(|error: toml::de::Error| Error::Config {
+        file: file.into(),
+        key: "?".into(),
+        problem: error.message().replace('\n', " "),
+    })?;
+    overlay(&mut merged, own);
     RawConfig::deserialize(merged).map_err(|error| Error::Config {
         file: file.into(),
         key: "(merged)".into(),

@@ -3,6 +3,7 @@
 use super::raw::{RawConfig, RawDeployment, RawPolicy, RawProvider, RawTeaching};
 use super::secret::{Secret, to_toml};
 use crate::error::{Error, Result};
+use crate::kernels::Precision;
 use crate::money::Money;
 use crate::policy::Policy;
 use std::collections::{BTreeMap, HashSet};
@@ -57,7 +58,7 @@ pub struct EmbedderConfig {
     pub revision: Option<String>,
     pub window_chars: usize,
     pub max_tokens: usize,
-    pub precision: String,
+    pub precision: Precision,
     pub threads: usize,
     pub queue: usize,
     /// None: as long as this machine needs, see `start.rs`.
@@ -217,8 +218,8 @@ impl Config {
                 revision: raw.embedder.revision,
                 window_chars: check.positive("embedder", "window_chars", raw.embedder.window_chars)?,
                 max_tokens: check.positive("embedder", "max_tokens", raw.embedder.max_tokens)?,
-                precision: check.need("embedder", "precision", raw.embedder.precision)?,
-                threads: check.positive("embedder", "threads", raw.embedder.threads)?,
+                precision: check.precision(raw.embedder.precision)?,
+                threads: check.threads(raw.embedder.threads.or_else(cores))?,
                 queue: check.positive("embedder", "queue", raw.embedder.queue)?,
                 deadline: raw
                     .embedder
@@ -291,6 +292,18 @@ impl Check<'_> {
             0 => Err(self.wrong(format!("{table}.{key}"), "expected at least 1, got 0")),
             value => Ok(value),
         }
+    }
+
+    fn threads(&self, threads: Option<usize>) -> Result<usize> {
+        match self.positive("embedder", "threads", threads)? {
+            threads if threads <= MOST_THREADS => Ok(threads),
+            threads => Err(self.wrong("embedder.threads", format!("expected at most {MOST_THREADS}, got {threads}"))),
+        }
+    }
+
+    fn precision(&self, word: Option<String>) -> Result<Precision> {
+        let word = self.need("embedder", "precision", word)?;
+        Precision::parse(&word).map_err(|problem| self.wrong("embedder.precision", problem))
     }
 
     fn millis(&self, table: &str, key: &str, value: Option<u64>) -> Result<Duration> {
@@ -504,4 +517,12 @@ impl Check<'_> {
             name,
         })
     }
+}
+
+/// More encoder threads than any machine has cores for.
+const MOST_THREADS: usize = 1_024;
+
+/// Cores that this process may use.
+fn cores() -> Option<usize> {
+    std::thread::available_parallelism().ok().map(usize::from).or(Some(1))
 }

@@ -51,7 +51,7 @@ pub struct EncoderSpec {
     pub max_tokens: usize,
     /// Of the weights in the fast kernels.
     pub precision: Precision,
-    /// Whether vectors must come out alike to the bit on every x86 machine, and on every ARM one, as training wants it.
+    /// Whether vectors must come out alike to the bit on every machine with AVX2, and on every one with NEON, as training wants it.
     pub reproducible: bool,
 }
 

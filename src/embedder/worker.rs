@@ -1,11 +1,13 @@
 //! Encoder threads behind a bounded queue: the model never runs on an async thread, and a full queue or a late
-//! answer is a value the router decides on, not a wait without end.
+//! answer is a value the router decides on, not a wait without end. What would come too late is not begun, so that under
+//! too much load the threads work for those whom the answer still reaches.
 
 use super::{Encoder, EncoderSpec};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -15,8 +17,17 @@ use tokio::sync::oneshot;
 pub struct Embedder {
     queue: SyncSender<Job>,
     deadline: Duration,
+    /// Microseconds that work took of late.
+    usual: Arc<AtomicU64>,
     spec: Arc<EncoderSpec>,
 }
+
+/// By so much encoder threads stand back behind those that answer (`nice`).
+#[cfg(target_os = "linux")]
+const NICE: i32 = 4;
+
+/// How much of [`Embedder::usual`] is the last one's, as one in so many.
+const MEMORY: u64 = 8;
 
 /// Why there is no answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +59,7 @@ impl Embedder {
                 .spawn(move || work(&encoder, &receiver))
                 .map_err(|error| Error::Internal(format!("cannot start an encoder thread: {error}")))?;
         }
-        Ok(Embedder { queue: sender, deadline, spec })
+        Ok(Embedder { queue: sender, deadline, usual: Arc::default(), spec })
     }
 
     /// What encoder this is, and how it is used.
@@ -70,17 +81,27 @@ impl Embedder {
         work: impl FnOnce(&Encoder, Duration) -> Result<T> + Send + 'static,
     ) -> Result<std::result::Result<T, Late>> {
         let (reply, answer) = oneshot::channel();
-        let asked = Instant::now();
+        let (asked, deadline, usual) = (Instant::now(), self.deadline, self.usual.clone());
         let job = move |encoder: &Encoder| {
             // Nobody waits any more: the client left, or the deadline passed.
             if reply.is_closed() {
                 return;
             }
+            // Where nothing waits longer than the work takes, it is done however short the deadline: it may be remembered.
+            let (waited, needed) = (asked.elapsed(), Duration::from_micros(usual.load(Ordering::Relaxed)));
+            if waited > needed && waited + needed > deadline {
+                let _ = reply.send(Ok(Err(Late::Deadline)));
+                return;
+            }
             // A panic inside a tokenizer or a kernel costs this one prompt, not the thread.
-            let caught = catch_unwind(AssertUnwindSafe(|| work(encoder, asked.elapsed())));
+            let caught = catch_unwind(AssertUnwindSafe(|| work(encoder, waited)));
+            let took = (asked.elapsed() - waited).as_micros() as u64;
+            let _ = usual.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |usual| {
+                Some(usual - usual / MEMORY + took / MEMORY)
+            });
             let done = caught.unwrap_or_else(|_| Err(Error::Internal("the encoder panicked on a prompt".into())));
             // The asker may have left while we worked; there is nobody to tell.
-            let _ = reply.send(done);
+            let _ = reply.send(done.map(Ok));
         };
         match self.queue.try_send(Box::new(job)) {
             Ok(()) => {}
@@ -88,7 +109,7 @@ impl Embedder {
             Err(TrySendError::Disconnected(_)) => return Err(Error::Internal("the encoder threads are gone".into())),
         }
         match tokio::time::timeout(self.deadline, answer).await {
-            Ok(Ok(done)) => done.map(Ok),
+            Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(Error::Internal("an encoder thread died".into())),
             Err(_) => Ok(Err(Late::Deadline)),
         }
@@ -96,6 +117,11 @@ impl Embedder {
 }
 
 fn work(encoder: &Encoder, jobs: &Mutex<Receiver<Job>>) {
+    // Whoever waits is told in time, also where encoding takes every core. Elsewhere this would be of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "encoder threads run at the usual priority");
+    }
     loop {
         let job = jobs.lock().recv();
         let Ok(job) = job else { return };

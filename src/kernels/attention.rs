@@ -1,9 +1,11 @@
 //! Scaled dot-product attention, one head and six queries at a time. Vaswani et al., 2017,
 //! <https://arxiv.org/abs/1706.03762>.
 //!
-//! Keys and values of a head are packed into panels as weights are, so both products are the tile of `product.rs`.
+//! Keys and values of a head are packed into panels as weights are, so both products are the tile of `product.rs`: of
+//! floats, or where the weights are rounded anyway and the CPU multiplies bfloat16 by itself, of these.
 
 use super::lanes::{Lanes, each, exp};
+use super::pack::{Halves, halve};
 use super::product::{TILE_ROWS, for_rows, sums};
 
 /// Vectors of a panel of keys or values.
@@ -27,12 +29,19 @@ pub(super) struct Attention<'a> {
     pub keys: &'a mut [f32],
     pub values: &'a mut [f32],
     pub scores: &'a mut [f32],
+    /// Scratch for products of bfloat16: `projected` and `scores` in so many halves of a number.
+    pub halves: &'a mut [u32],
 }
 
 impl Attention<'_> {
     /// Tokens filled up to whole panels.
     pub fn padded(tokens: usize) -> usize {
         tokens.next_multiple_of(WIDEST_PANEL)
+    }
+
+    /// Length of `halves`.
+    pub fn halves(tokens: usize, width: usize) -> usize {
+        (tokens * 3 * width + TILE_ROWS * Self::padded(tokens)) / 2
     }
 
     fn width(&self) -> usize {
@@ -45,46 +54,79 @@ impl Attention<'_> {
 /// of [`WIDEST_PANEL`]; there is a token.
 #[inline(always)]
 pub(super) unsafe fn attend<V: Lanes>(mut attention: Attention<'_>) {
-    let head_width = attention.width() / attention.heads;
+    let (width, head_width, tokens) = (attention.width(), attention.width() / attention.heads, attention.tokens);
     for head in 0..attention.heads {
-        // SAFETY: the caller vouches for it.
-        unsafe { pack_keys::<V>(&mut attention, head * head_width, head_width) };
-        pack_values::<V>(&mut attention, head * head_width, head_width);
-        let mut row = 0;
-        let mut tiles = attention.tokens.div_ceil(TILE_ROWS);
+        let column = head * head_width;
+        // SAFETY: the caller vouches for it; keys stand behind the queries of a token.
+        unsafe {
+            let keys = attention.projected.as_ptr().add(width + column);
+            pack_keys::<V>(keys, 3 * width, tokens, head_width, attention.keys);
+        }
+        pack_values::<V>(&mut attention, column, head_width);
+        let (mut row, mut tiles) = (0, tokens.div_ceil(TILE_ROWS));
         while tiles > 0 {
-            let rows = (attention.tokens - row).div_ceil(tiles);
+            let rows = (tokens - row).div_ceil(tiles);
             // SAFETY: the rows exist, and the caller vouches for the rest.
-            unsafe { for_rows!(rows, queries::<V, PANEL_VECTORS>(&mut attention, head * head_width, head_width, row)) };
+            unsafe { for_rows!(rows, queries::<V, PANEL_VECTORS>(&mut attention, column, head_width, row)) };
             row += rows;
             tiles -= 1;
         }
     }
 }
 
-/// `[keys / panel, head width, panel]`. Behind the last key stands anything: `softmax` writes over what comes of it.
+/// The same in products of bfloat16.
 ///
 /// # Safety
 /// As of [`attend`].
 #[inline(always)]
-unsafe fn pack_keys<V: Lanes>(attention: &mut Attention<'_>, column: usize, head_width: usize) {
-    let (panel, width, tokens) = (PANEL_VECTORS * V::WIDTH, attention.width(), attention.tokens);
+pub(super) unsafe fn attend_halves<V: Lanes>(mut attention: Attention<'_>) {
+    let (width, head_width, tokens) = (attention.width(), attention.width() / attention.heads, attention.tokens);
+    let length = attention.projected.len();
+    // SAFETY: twice as many halves fit in `halves`, of which any bits are some.
+    let halves = unsafe { std::slice::from_raw_parts_mut(attention.halves.as_mut_ptr().cast(), length) };
+    halve(attention.projected, halves);
+    for head in 0..attention.heads {
+        let column = head * head_width;
+        // SAFETY: the caller vouches for it. Two halves stand where a float would, so that a row is half as long.
+        unsafe {
+            let keys = attention.halves.as_ptr().cast::<f32>().add((width + column) / 2);
+            pack_keys::<V>(keys, 3 * width / 2, tokens, head_width / 2, attention.keys);
+        }
+        pack_value_pairs::<V>(&mut attention, column, head_width);
+        let (mut row, mut tiles) = (0, tokens.div_ceil(TILE_ROWS));
+        while tiles > 0 {
+            let rows = (tokens - row).div_ceil(tiles);
+            // SAFETY: the rows exist, and the caller vouches for the rest.
+            unsafe { for_rows!(rows, query_halves::<V, PANEL_VECTORS>(&mut attention, column, head_width, row)) };
+            row += rows;
+            tiles -= 1;
+        }
+    }
+}
+
+/// A head's keys as `[keys / panel, steps, panel]`. Behind the last key stands anything: `softmax` writes over what comes
+/// of it.
+///
+/// # Safety
+/// The CPU has the instructions of `V`; `from` is good for `tokens` rows of `steps`, a multiple of 8, `stride` apart.
+#[inline(always)]
+unsafe fn pack_keys<V: Lanes>(from: *const f32, stride: usize, tokens: usize, steps: usize, keys: &mut [f32]) {
+    let panel = PANEL_VECTORS * V::WIDTH;
     for first in (0..tokens).step_by(8) {
-        let keys = &mut attention.keys[first / panel * panel * head_width + first % panel..];
-        let from = first * 3 * width + width + column;
-        for step in (0..head_width).step_by(8) {
+        let keys = &mut keys[first / panel * panel * steps + first % panel..];
+        for step in (0..steps).step_by(8) {
+            // SAFETY: the row exists, and so does the step.
+            let from = unsafe { from.add(first * stride + step) };
             if first + 8 <= tokens {
-                // SAFETY: eight keys of `head_width`, a multiple of 8, are `3 width` apart from `from` on; the panel
-                // has as many steps, and room for eight more keys at each.
-                unsafe {
-                    let to = keys.as_mut_ptr().add(step * panel);
-                    V::transpose(attention.projected.as_ptr().add(from + step), 3 * width, to, panel);
-                }
+                // SAFETY: eight keys of eight steps are there; the panel has as many steps, and room for eight more
+                // keys at each.
+                unsafe { V::transpose(from, stride, keys.as_mut_ptr().add(step * panel), panel) };
                 continue;
             }
             for key in 0..tokens - first {
-                for step in step..step + 8 {
-                    keys[step * panel + key] = attention.projected[from + key * 3 * width + step];
+                for place in 0..8 {
+                    // SAFETY: the key exists, and eight steps of it.
+                    keys[(step + place) * panel + key] = unsafe { *from.add(key * stride + place) };
                 }
             }
         }
@@ -100,6 +142,26 @@ fn pack_values<V: Lanes>(attention: &mut Attention<'_>, column: usize, head_widt
         let value = &attention.projected[from..from + head_width];
         for (index, part) in value.chunks_exact(panel).enumerate() {
             attention.values[(index * tokens + token) * panel..][..panel].copy_from_slice(part);
+        }
+    }
+}
+
+/// `[head width / panel, tokens / 2, panel]` of two tokens' values each; a last one alone is there twice, and counts once,
+/// as the softmax is zero behind it.
+#[inline(always)]
+fn pack_value_pairs<V: Lanes>(attention: &mut Attention<'_>, column: usize, head_width: usize) {
+    let (panel, width, tokens) = (PANEL_VECTORS * V::WIDTH, attention.width(), attention.tokens);
+    let (pairs, row) = (tokens.div_ceil(2), 3 * width / 2);
+    for pair in 0..pairs {
+        let value = |token: usize| {
+            &attention.halves[token.min(tokens - 1) * row + (2 * width + column) / 2..][..head_width / 2]
+        };
+        let (first, second) = (value(2 * pair), value(2 * pair + 1));
+        for (index, (first, second)) in first.chunks_exact(panel / 2).zip(second.chunks_exact(panel / 2)).enumerate() {
+            let to = &mut attention.values[(index * pairs + pair) * panel..][..panel];
+            for (to, (first, second)) in to.as_chunks_mut().0.iter_mut().zip(first.iter().zip(second)) {
+                *to = [first & 0xffff | second << 16, first >> 16 | second & !0xffff].map(f32::from_bits);
+            }
         }
     }
 }
@@ -132,6 +194,48 @@ unsafe fn queries<V: Lanes, const N: usize, const ROWS: usize>(
         for part in (0..head_width).step_by(panel) {
             let values = attention.values.as_ptr().add(part * tokens);
             let sums = sums::<V, f32, N, ROWS>(scores, padded, values, tokens, None);
+            each!(row in ROWS => each!(place in N => {
+                let to = (first + row) * width + column + part + place * V::WIDTH;
+                sums[row][place].mul(V::splat(inverses[row])).store(attention.outputs.as_mut_ptr().add(to));
+            }));
+        }
+    }
+}
+
+/// # Safety
+/// As of [`attend_halves`], and the rows exist.
+#[inline(always)]
+unsafe fn query_halves<V: Lanes, const N: usize, const ROWS: usize>(
+    attention: &mut Attention<'_>,
+    column: usize,
+    head_width: usize,
+    first: usize,
+) {
+    let (tokens, width, panel) = (attention.tokens, attention.width(), N * V::WIDTH);
+    let (padded, pairs) = (tokens.next_multiple_of(panel), tokens.div_ceil(2));
+    let (scores, projected) = (attention.scores.as_mut_ptr(), attention.projected.len());
+    // SAFETY: queries, keys, values, scores and outputs reach as far as the tokens filled up to whole panels; behind the
+    // halves of the projection is room for those of the scores.
+    unsafe {
+        let halves = attention.halves.as_mut_ptr().cast::<u16>();
+        let query = halves.add(first * 3 * width + column).cast_const();
+        for key in (0..padded).step_by(panel) {
+            let keys = attention.keys.as_ptr().add(key * head_width / 2).cast::<Halves>();
+            let sums = sums::<V, Halves, N, ROWS>(query, 3 * width, keys, head_width, None);
+            each!(row in ROWS => each!(place in N => {
+                sums[row][place].store(scores.add(row * padded + key + place * V::WIDTH));
+            }));
+        }
+        let scale = 1.0 / (head_width as f32).sqrt();
+        let mut inverses = [0.0; ROWS];
+        each!(row in ROWS => inverses[row] = 1.0 / softmax::<V>(scores.add(row * padded), tokens, padded, scale));
+        let rounded = halves.add(projected);
+        let (floats, to) =
+            (std::slice::from_raw_parts(scores, ROWS * padded), std::slice::from_raw_parts_mut(rounded, ROWS * padded));
+        halve(floats, to);
+        for part in (0..head_width).step_by(panel) {
+            let values = attention.values.as_ptr().add(part * pairs).cast::<Halves>();
+            let sums = sums::<V, Halves, N, ROWS>(rounded, padded, values, 2 * pairs, None);
             each!(row in ROWS => each!(place in N => {
                 let to = (first + row) * width + column + part + place * V::WIDTH;
                 sums[row][place].mul(V::splat(inverses[row])).store(attention.outputs.as_mut_ptr().add(to));

@@ -14,7 +14,7 @@ use std::arch::is_x86_feature_detected as has;
 use std::sync::OnceLock;
 
 /// Names the highest level to be used, to find out what one is worth or whether one is at fault.
-pub const MOST: &str = "WAYPOST_INSTRUCTIONS";
+pub const INSTRUCTIONS: &str = "WAYPOST_INSTRUCTIONS";
 
 /// An instruction set the kernels are written for. NEON's two stand below AVX2: floats computed at
 /// `Level::detect().min(Level::Avx2)` are the same to the bit on every CPU with NEON, and on every one with AVX2.
@@ -42,15 +42,26 @@ impl Level {
     pub const ALL: [Level; 6] =
         [Level::Portable, Level::Neon, Level::Dotprod, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
 
-    /// The best this CPU has, and of these none above the one that the environment variable [`MOST`] names. Looked for once.
+    /// The best this CPU has, and of these none above the one that the environment variable [`INSTRUCTIONS`] names. Looked for once.
     pub fn detect() -> Self {
         static FOUND: OnceLock<Level> = OnceLock::new();
         *FOUND.get_or_init(|| {
-            let most =
-                std::env::var(MOST).ok().and_then(|word| Self::ALL.into_iter().find(|level| level.name() == word));
+            let most = Self::most().ok().flatten();
             let allowed = |level: &Level| level.is_available() && most.is_none_or(|most| *level <= most);
             Self::ALL.into_iter().rev().find(allowed).unwrap_or(Level::Portable)
         })
+    }
+
+    /// The level that [`INSTRUCTIONS`] names, if any.
+    ///
+    /// # Errors
+    /// What was expected, when this CPU has no level of that name.
+    pub fn most() -> Result<Option<Level>, String> {
+        let Ok(word) = std::env::var(INSTRUCTIONS) else { return Ok(None) };
+        let available = || Self::ALL.into_iter().filter(|level| level.is_available());
+        let named = available().find(|level| level.name() == word);
+        let names = || available().map(Level::name).collect::<Vec<_>>().join(", ");
+        named.map(Some).ok_or_else(|| format!("expected one of {}, got \"{word}\"", names()))
     }
 
     /// Its name, as users read and write it.

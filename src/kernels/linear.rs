@@ -20,12 +20,15 @@ pub enum Precision {
 
 impl Precision {
     /// Reads `f32`, `bf16` or `int8`.
-    pub fn parse(word: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(word: &str) -> Result<Self, String> {
         match word {
-            "f32" => Some(Precision::F32),
-            "bf16" => Some(Precision::Bf16),
-            "int8" => Some(Precision::Int8),
-            _ => None,
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            "int8" => Ok(Precision::Int8),
+            _ => Err(format!("expected \"f32\", \"bf16\" or \"int8\", got \"{word}\"")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::attention::WIDEST_PANEL;
 use super::level::Level;
 use super::linear::{Linear, Precision};
-use super::model::{Layer, Model, Norm, Part, Ranges};
+use super::model::{Layer, Model, Norm, Part, Ranges, Words};
 use super::product::After;
 
 /// A tensor's shape, and its values, the last dimension running fastest.
@@ -100,8 +100,9 @@ impl Source<'_> {
         token_type.truncate(self.architecture.width);
         Ok(Model {
             level: self.level,
+            precision,
             architecture: self.architecture,
-            words: self.table("embeddings.word_embeddings.weight")?,
+            words: Words::Exact(self.table("embeddings.word_embeddings.weight")?),
             positions: self.table("embeddings.position_embeddings.weight")?,
             token_type,
             norm: self.norm("embeddings.LayerNorm")?,

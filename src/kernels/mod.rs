@@ -20,18 +20,18 @@
 //! | `table.rs` | the entry points that enable a level's instructions |
 //!
 //! # Precisions
-//! Cosines are of all-MiniLM-L6-v2's mean vector to that of exact f32, over 1,000 prompts of 3 to 512 tokens; times are
-//! one thread's on Zen 3 (AVX2) as a share of onnxruntime 1.x's on the same model (f32, and int8 for int8), at 8 / 32 /
-//! 128 / 256 tokens.
+//! Cosines are of all-MiniLM-L6-v2's mean vector to that of onnxruntime in f32, over 1,000 held-out prompts; times are one
+//! thread's on Zen 5 as a share of onnxruntime's on the same model (f32 for f32 and bf16, int8 for int8), at 8 / 32 / 128 /
+//! 256 tokens, tokenizing counted (`training/bench/compare.py`). With AVX2 alone int8 takes .52 / .59 / .61 / .63 of f32.
 //!
 //! | | cosine, mean | least | time |
 //! |---|---|---|---|
-//! | [`Precision::F32`] | 1.0000000 | 1.0000000 | .64 / .68 / .90 / .90 |
-//! | [`Precision::Bf16`] | .999993 | .99997 | .39 / .71 / .94 / .98 |
-//! | [`Precision::Int8`] | .99923 | .9971 | .48 / .72 / .85 / .89 |
+//! | [`Precision::F32`] | 1.00000 | 1.00000 | .47 / .51 / .75 / .82 |
+//! | [`Precision::Bf16`] | .99999 | .99995 | .25 / .28 / .43 / .47 |
+//! | [`Precision::Int8`] | .99919 | .99681 | .31 / .42 / .58 / .64 |
 //!
 //! # Levels
-//! Levels sum in another order, and NEON, AVX2 and AVX-512 round multiply-adds once, so floats differ between them by a few
+//! Levels sum attention and norms in another order, and NEON, AVX2 and AVX-512 round multiply-adds once, so floats differ between them by a few
 //! units in the last place. Products of whole numbers are the same to the bit.
 
 mod attention;
@@ -63,7 +63,7 @@ mod whole;
 #[cfg(test)]
 mod wide;
 
-pub use level::Level;
+pub use level::{INSTRUCTIONS, Level};
 pub use linear::{Linear, Precision, Rounded};
 pub use load::{Activation, Architecture, LoadError};
 pub use model::{Model, Scratch};

@@ -5,6 +5,7 @@ use super::attention::Attention;
 use super::level::Level;
 use super::linear::{Linear, Precision, Rounded};
 use super::load::{Architecture, LoadError, Source, Tensor};
+use super::pack::{halve, widen};
 use super::product::{After, TILE_ROWS};
 use std::ops::ControlFlow;
 
@@ -26,13 +27,46 @@ pub enum InputError {
 /// A loaded encoder.
 pub struct Model {
     pub(super) level: Level,
+    pub(super) precision: Precision,
     pub(super) architecture: Architecture,
-    pub(super) words: Vec<f32>,
+    pub(super) words: Words,
     pub(super) positions: Vec<f32>,
     /// Of the first token type, which all tokens have.
     pub(super) token_type: Vec<f32>,
     pub(super) norm: Norm,
     pub(super) layers: Vec<Layer>,
+}
+
+/// A row a token of the vocabulary: most of what an encoder takes in memory.
+pub(super) enum Words {
+    Exact(Vec<f32>),
+    /// As bfloat16, where the weights are rounded more than that.
+    Halved(Vec<u16>),
+}
+
+impl Words {
+    pub fn halved(self) -> Self {
+        let Words::Exact(words) = self else { return self };
+        let mut halves = vec![0; words.len()];
+        halve(&words, &mut halves);
+        Words::Halved(halves)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Words::Exact(words) => words.len(),
+            Words::Halved(halves) => halves.len(),
+        }
+    }
+
+    /// Puts a token's row into `row`.
+    fn read(&self, id: u32, row: &mut [f32]) {
+        let start = id as usize * row.len();
+        match self {
+            Words::Exact(words) => row.copy_from_slice(&words[start..][..row.len()]),
+            Words::Halved(halves) => row.iter_mut().zip(&halves[start..]).for_each(|(x, half)| *x = widen(*half)),
+        }
+    }
 }
 
 pub(super) struct Norm {
@@ -73,6 +107,7 @@ impl Ranges {
 /// Buffers of a forward pass; a thread keeps its own. They grow to the longest text and stay.
 #[derive(Default)]
 pub struct Scratch {
+    word: Vec<f32>,
     state: Vec<f32>,
     projected: Vec<f32>,
     attended: Vec<f32>,
@@ -80,6 +115,7 @@ pub struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
     scores: Vec<f32>,
+    halves: Vec<u32>,
     rounded: Rounded,
 }
 
@@ -99,11 +135,21 @@ impl Model {
     ) -> Result<Self, LoadError> {
         architecture.check()?;
         let source = Source { tensor: &tensor, level, architecture };
-        if precision != Precision::Int8 {
-            return source.model(precision);
+        match precision {
+            Precision::F32 => return source.model(precision),
+            Precision::Bf16 => {
+                let model = source.model(precision)?;
+                return Ok(Model { words: model.words.halved(), ..model });
+            }
+            Precision::Int8 => {}
         }
         let exact = source.model(Precision::F32)?;
-        Ok(Model { layers: source.layers(precision, &exact.ranges())?, ..exact })
+        Ok(Model {
+            precision,
+            layers: source.layers(precision, &exact.ranges())?,
+            words: exact.words.halved(),
+            ..exact
+        })
     }
 
     /// What it was loaded as.
@@ -136,7 +182,7 @@ impl Model {
         self.check(ids)?;
         scratch.grow(ids.len(), &self.architecture);
         let state = ids.len() * self.architecture.width;
-        self.embed(ids, &mut scratch.state[..state]);
+        self.embed(ids, &mut scratch.word, &mut scratch.state[..state]);
         let mut flow = visit(0, &scratch.state[..state]);
         for (index, layer) in self.layers.iter().enumerate().take(deepest) {
             if flow.is_break() {
@@ -162,13 +208,14 @@ impl Model {
         }
     }
 
-    fn embed(&self, ids: &[u32], state: &mut [f32]) {
+    fn embed(&self, ids: &[u32], word: &mut [f32], state: &mut [f32]) {
         let width = self.architecture.width;
+        let word = &mut word[..width];
         let positions = self.positions.chunks_exact(width);
         for ((id, position), state) in ids.iter().zip(positions).zip(state.chunks_exact_mut(width)) {
-            let word = &self.words[*id as usize * width..][..width];
+            self.words.read(*id, word);
             // SAFETY: the level is available, all rows are `width` long, a multiple of 32.
-            unsafe { (self.level.kernels().add)([word, position, &self.token_type], state) };
+            unsafe { (self.level.kernels().add)([&*word, position, &self.token_type], state) };
         }
         self.normalise(&self.norm, state);
     }
@@ -186,7 +233,7 @@ impl Model {
                 |place: usize| ((text * tokens + place) as f64 * 0.618_033_988_749_895).fract() * vocabulary as f64;
             let ids: Vec<u32> = (0..tokens).map(|place| id(place) as u32).collect();
             scratch.grow(tokens, &self.architecture);
-            self.embed(&ids, &mut scratch.state[..tokens * self.architecture.width]);
+            self.embed(&ids, &mut scratch.word, &mut scratch.state[..tokens * self.architecture.width]);
             for (layer, ranges) in self.layers.iter().zip(&mut ranges.0) {
                 self.layer(layer, tokens, &mut scratch, &mut |part, inputs| {
                     let ranges = &mut ranges[part as usize];
@@ -221,10 +268,13 @@ impl Model {
             keys: &mut scratch.keys,
             values: &mut scratch.values,
             scores: &mut scratch.scores,
+            halves: &mut scratch.halves,
         };
+        let kernels = self.level.kernels();
+        let halves = kernels.native_halves && self.precision != Precision::F32;
         // SAFETY: the level is available; `Scratch::grow` made the slices as long as `Attention` says for at least these
         // tokens, of which there is one; `Architecture::check` saw to the width of the heads.
-        unsafe { (self.level.kernels().attend)(attention) };
+        unsafe { (if halves { kernels.attend_halves } else { kernels.attend })(attention) };
         observe(Part::Attended, attended);
         layer.attended.forward(attended, state, After::Add, &mut scratch.rounded);
         self.normalise(&layer.attended_norm, state);
@@ -259,15 +309,16 @@ impl Scratch {
     /// What the buffers take.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        let Scratch { state, projected, attended, inner, keys, values, scores, rounded } = self;
-        let floats = [state, projected, attended, inner, keys, values, scores].map(Vec::capacity);
-        4 * floats.iter().sum::<usize>() + rounded.bytes()
+        let Scratch { word, state, projected, attended, inner, keys, values, scores, halves, rounded } = self;
+        let floats = [word, state, projected, attended, inner, keys, values, scores].map(Vec::capacity);
+        4 * (floats.iter().sum::<usize>() + halves.capacity()) + rounded.bytes()
     }
 
     fn grow(&mut self, tokens: usize, architecture: &Architecture) {
         let Architecture { width, heads, inner, .. } = *architecture;
         let padded = Attention::padded(tokens);
         let grow = |buffer: &mut Vec<f32>, length: usize| buffer.resize(buffer.len().max(length), 0.0);
+        grow(&mut self.word, width);
         grow(&mut self.state, tokens * width);
         grow(&mut self.projected, tokens * 3 * width);
         grow(&mut self.attended, tokens * width);
@@ -275,5 +326,6 @@ impl Scratch {
         grow(&mut self.keys, padded * width / heads);
         grow(&mut self.values, padded * width / heads);
         grow(&mut self.scores, padded * TILE_ROWS);
+        self.halves.resize(self.halves.len().max(Attention::halves(tokens, width)), 0);
     }
 }

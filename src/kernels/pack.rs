@@ -37,6 +37,12 @@ fn half(x: f32) -> u16 {
     (x.to_bits().wrapping_add(0x7fff + (x.to_bits() >> 16 & 1)) >> 16) as u16
 }
 
+/// The number of a bfloat16.
+#[inline(always)]
+pub(super) fn widen(half: u16) -> f32 {
+    f32::from_bits(u32::from(half) << 16)
+}
+
 /// Numbers as bfloat16.
 #[inline(always)]
 pub(super) fn halve(inputs: &[f32], outputs: &mut [u16]) {

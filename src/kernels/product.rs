@@ -110,7 +110,7 @@ pub(super) struct Product<'a, W: Weights> {
     pub rows: usize,
     /// Inputs of a row.
     pub depth: usize,
-    /// Outputs of a row: a multiple of 16.
+    /// Outputs of a row: a multiple of the vector.
     pub columns: usize,
     /// `[rows, depth]`.
     pub inputs: &'a [W::Input],

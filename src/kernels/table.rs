@@ -25,6 +25,7 @@ pub(super) struct Kernels {
     pub round: unsafe fn(Rounding<'_>),
     pub halve: unsafe fn(inputs: &[f32], outputs: &mut [u16]),
     pub attend: unsafe fn(Attention<'_>),
+    pub attend_halves: unsafe fn(Attention<'_>),
 }
 
 /// Makes `KERNELS` of a level from its vector, the vectors in a panel, the instructions to enable, and whether bfloat16 is
@@ -44,6 +45,7 @@ macro_rules! kernels {
             round: entries::round,
             halve: entries::halve,
             attend: entries::attend,
+            attend_halves: entries::attend_halves,
         };
 
         /// # Safety
@@ -60,6 +62,7 @@ macro_rules! kernels {
             super::super::table::entry!([$($features)?] round(it: whole::Rounding<'_>) whole::round::<super::$lanes>);
             super::super::table::entry!([$($features)?] halve(inputs: &[f32], outputs: &mut [u16]) pack::halve);
             super::super::table::entry!([$($features)?] attend(it: attention::Attention<'_>) attention::attend::<super::$lanes>);
+            super::super::table::entry!([$($features)?] attend_halves(it: attention::Attention<'_>) attention::attend_halves::<super::$lanes>);
         }
     };
 }

@@ -4,7 +4,7 @@ use super::attention::Attention;
 use super::linear::Linear;
 use super::load::Tensor;
 use super::model::InputError;
-use super::pack::Bf16Pair;
+use super::pack::{Bf16Pair, halve, widen};
 use super::product::After;
 use super::whole::{LARGEST, Places, STEPS, Whole};
 use super::{Activation, Architecture, Level, LoadError, Model, Precision, Rounded, Scan, Scratch};
@@ -95,16 +95,19 @@ fn attended(projected: &[f64], tokens: usize, heads: usize) -> Vec<f64> {
     outputs
 }
 
-fn attend(level: Level, projected: &[f32], tokens: usize, heads: usize) -> Vec<f32> {
+fn attend(level: Level, halved: bool, projected: &[f32], tokens: usize, heads: usize) -> Vec<f32> {
     let width = projected.len() / tokens / 3;
     let padded = Attention::padded(tokens);
     let mut outputs = vec![0.0; tokens * width];
     // NaN where nothing has been written shows what is read all the same.
     let mut buffers = [padded * width / heads, padded * width / heads, padded * 6].map(|length| vec![f32::NAN; length]);
     let [keys, values, scores] = &mut buffers;
-    let attention = Attention { tokens, heads, projected, outputs: &mut outputs, keys, values, scores };
+    // Of NaN as well.
+    let halves = &mut vec![u32::MAX; Attention::halves(tokens, width)];
+    let attention = Attention { tokens, heads, projected, outputs: &mut outputs, keys, values, scores, halves };
+    let kernels = level.kernels();
     // SAFETY: the level is available, and the slices are as long as `Attention` says.
-    unsafe { (level.kernels().attend)(attention) };
+    unsafe { (if halved { kernels.attend_halves } else { kernels.attend })(attention) };
     outputs
 }
 
@@ -233,7 +236,8 @@ proptest! {
                 let usual = inputs.iter().all(|x| x.abs() <= 1.0);
                 prop_assert!(!usual || outputs.iter().all(|x| x.is_finite()));
             }
-            attend(level, &projected, rows, 2);
+            attend(level, false, &projected, rows, 2);
+            attend(level, true, &projected, rows, 2);
             normalise(level, &mut inputs.clone(), &[1.0; 64], &[0.0; 64], 1e-12);
         }
     }
@@ -260,10 +264,16 @@ proptest! {
         let width = heads * size * 32;
         let projected: Vec<f32> = numbers(seed, tokens * 3 * width).iter().map(|x| x * sharpness).collect();
         let exact: Vec<f64> = projected.iter().map(|x| f64::from(*x)).collect();
-        let expected = attended(&exact, tokens, heads);
-        for level in levels() {
-            for (output, expected) in attend(level, &projected, tokens, heads).iter().zip(&expected) {
-                close(f64::from(*output), *expected, 1e-5 * f64::from(sharpness) * f64::from(sharpness.max(1.0)))?;
+        let mut halves = vec![0; projected.len()];
+        halve(&projected, &mut halves);
+        let rounded: Vec<f64> = halves.into_iter().map(|half| f64::from(widen(half))).collect();
+        // Of bfloat16 it is the softmax's nine bits that remain.
+        for (halved, exact, error) in [(false, exact, 1e-5), (true, rounded, 4e-3)] {
+            let expected = attended(&exact, tokens, heads);
+            for level in levels() {
+                for (output, expected) in attend(level, halved, &projected, tokens, heads).iter().zip(&expected) {
+                    close(f64::from(*output), *expected, error * f64::from(sharpness) * f64::from(sharpness.max(1.0)))?;
+                }
             }
         }
     }

@@ -43,24 +43,32 @@ pub(super) trait Weights: Copy {
     );
 }
 
+/// Of weights whose sums are floats and what they are worth.
+macro_rules! summed_in_floats {
+    () => {
+        type Sums<V: Lanes> = V;
+        type Scales<'a> = ();
+
+        #[inline(always)]
+        unsafe fn zeros<V: Lanes>() -> V {
+            // SAFETY: as the caller says.
+            unsafe { V::splat(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn scale<V: Lanes>(sums: V, (): (), _row: usize, _column: usize) -> V {
+            sums
+        }
+    };
+}
+
 impl Weights for f32 {
     type Input = f32;
-    type Sums<V: Lanes> = V;
-    type Scales<'a> = ();
     const STEPS: usize = 1;
     const COLUMNS: usize = 1;
     const UNROLLED: usize = 4;
 
-    #[inline(always)]
-    unsafe fn zeros<V: Lanes>() -> V {
-        // SAFETY: as the caller says.
-        unsafe { V::splat(0.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn scale<V: Lanes>(sums: V, (): (), _row: usize, _column: usize) -> V {
-        sums
-    }
+    summed_in_floats!();
 
     #[inline(always)]
     unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
@@ -80,22 +88,11 @@ impl Weights for f32 {
 
 impl Weights for Bf16Pair {
     type Input = f32;
-    type Sums<V: Lanes> = V;
-    type Scales<'a> = ();
     const STEPS: usize = 1;
     const COLUMNS: usize = 2;
     const UNROLLED: usize = 1;
 
-    #[inline(always)]
-    unsafe fn zeros<V: Lanes>() -> V {
-        // SAFETY: as the caller says.
-        unsafe { V::splat(0.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn scale<V: Lanes>(sums: V, (): (), _row: usize, _column: usize) -> V {
-        sums
-    }
+    summed_in_floats!();
 
     #[inline(always)]
     unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(
@@ -135,22 +132,11 @@ unsafe fn multiply_add<V: Lanes, const N: usize, const ROWS: usize>(
 
 impl Weights for Halves {
     type Input = u16;
-    type Sums<V: Lanes> = V;
-    type Scales<'a> = ();
     const STEPS: usize = 2;
     const COLUMNS: usize = 1;
     const UNROLLED: usize = 1;
 
-    #[inline(always)]
-    unsafe fn zeros<V: Lanes>() -> V {
-        // SAFETY: as the caller says.
-        unsafe { V::splat(0.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn scale<V: Lanes>(sums: V, (): (), _row: usize, _column: usize) -> V {
-        sums
-    }
+    summed_in_floats!();
 
     #[inline(always)]
     unsafe fn multiply<V: Lanes, const N: usize, const ROWS: usize>(

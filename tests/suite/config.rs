@@ -29,6 +29,7 @@ fn mistakes_name_the_file_the_key_and_what_was_expected() {
         ("[policy]\nvalue_of_second = -1.0", vec!["policy.value_of_second", "at least 0"]),
         ("[policies.mine]\nmax_attempts = 0", vec!["policies.mine.max_attempts", "at least 1"]),
         ("[embedder]\nthreads = 0", vec!["embedder.threads", "at least 1"]),
+        ("[embedder]\nprecision = \"fp8\"", vec!["embedder.precision", "int8", "fp8"]),
         ("[routing]\ndefault_class = \"none\"", vec!["routing.default_class", "none", "general"]),
         ("[[class]]\nname = \"code\"\ncovers = [\"cod\"]", vec!["class `code`", "cod", "basic"]),
         ("[[class]]\nname = \"auto\"\noutput_tokens = 1", vec!["class `auto`"]),

@@ -4,6 +4,7 @@ use crate::harness::{ANSWER, Bench, ENCODER, Script, chat, send};
 use axum::Router as Routes;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use waypost::chat::ChatRequest;
 use waypost::classifier::RoutingModel;
@@ -322,4 +323,31 @@ async fn a_reading_that_comes_too_late_serves_the_next_who_asks() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     assert!(found.queued.is_none() && !found.read.estimate.hits.is_empty());
+}
+
+#[tokio::test]
+async fn what_would_come_too_late_is_not_begun() {
+    let encoder = Encoder::load(ENCODER.clone()).unwrap();
+    let embedder = Embedder::start(encoder, 1, 8, Duration::from_millis(400)).unwrap();
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = begun.clone();
+    let long = embedder.run(|_, _| {
+        std::thread::sleep(Duration::from_millis(370));
+        Ok(())
+    });
+    let late = embedder.run(move |_, _| {
+        flag.store(true, Ordering::SeqCst);
+        Ok(())
+    });
+    let (_, late) = tokio::join!(long, late);
+    assert_eq!(late.unwrap(), Err(Late::Deadline));
+    assert_eq!(embedder.run(|_, _| Ok(())).await.unwrap(), Ok(()), "what comes after is served");
+    assert!(!begun.load(Ordering::SeqCst));
+}
+
+/// The deadline is measured with it: in no text of a window are there more tokens.
+#[test]
+fn a_character_of_this_script_is_a_token() {
+    let encoder = Encoder::load(ENCODER.clone()).unwrap();
+    assert_eq!(encoder.embed(&"字".repeat(100)).unwrap().1.tokens, 102);
 }

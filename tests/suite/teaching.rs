@@ -20,6 +20,7 @@ const RECIPE: &str = r#"
 min_steps = 60
 exit_hidden = 8
 exit_loss = 0.002
+exit_doubt = 0.9
 default_class = "general"
 [labels]
 folds = 3

@@ -56,6 +56,11 @@ fn same_data_and_seed_give_the_same_bytes_and_survive_the_disk() {
         let (a, b) = (made.estimate_inputs(input), loaded.estimate_inputs(input));
         assert_eq!((a.joined, a.confidence, a.hits), (b.joined, b.confidence, b.hits));
     }
+    // A model whose exits each decided by itself alone goes the whole road.
+    let manifest = std::fs::read_to_string(folder.path().join("manifest.json")).unwrap();
+    std::fs::write(folder.path().join("manifest.json"), manifest.replace("\"early_exits\"", "\"exits\"")).unwrap();
+    assert!(!made.manifest.exits.is_empty(), "a model of these exemplars has exits");
+    assert!(RoutingModel::load(folder.path()).unwrap().manifest.exits.is_empty());
     std::fs::write(folder.path().join("head.safetensors"), b"damaged").unwrap();
     assert!(RoutingModel::load(folder.path()).err().unwrap().to_string().contains("head.safetensors"));
 }

@@ -8,8 +8,7 @@
     waypost                  Waypost, the request names its deployment: passed through
     waypost-auto             Waypost, `model: "auto"`: every prompt is read and routed
     waypost-auto-random      the same with prompts of random words, hardly any of which leaves early: the worst case
-    waypost-auto-1-thread    as waypost-auto, with `[embedder] threads = 1`
-    waypost-auto-2-threads   likewise 2: what the default should be
+    waypost-auto-1-thread    as waypost-auto, with `[embedder] threads = 1`; the default is one for each core
     litellm                  `litellm[proxy]` of the Python index as it starts: `litellm --config FILE`, one worker
     litellm-fastest          the same on Granian with one worker process for each core, and its advice for production
     portkey                  `@portkey-ai/gateway` of npm
@@ -76,7 +75,7 @@ LITELLM_PRODUCTION = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR"}
 PORTKEY = "@portkey-ai/gateway@1.15.2"
 START_S = 120
 # What each has in [embedder].
-AUTO = {"waypost-auto": "", "waypost-auto-1-thread": "threads = 1\n", "waypost-auto-2-threads": "threads = 2\n"}
+AUTO = {"waypost-auto": "", "waypost-auto-1-thread": "threads = 1\n"}
 RANDOM = "waypost-auto-random"
 THEIRS = ["litellm", "litellm-fastest", "portkey"]
 GATEWAYS = ["waypost", "waypost-auto", RANDOM, *[name for name in AUTO if name != "waypost-auto"], *THEIRS]

@@ -80,7 +80,7 @@ pub fn print(title: &str, report: &Report) {
         let decided: Vec<String> = early.decided.iter().map(|share| percent(*share)).collect();
         println!(
             "early exits decide {}; {} of these as the whole road does; accuracy with them {} ({:+.1} [{:+.1}, {:+.1}])",
-            decided.join(" and "),
+            decided.join(", "),
             percent(early.agreement),
             percent(early.accuracy),
             100.0 * early.difference.value,

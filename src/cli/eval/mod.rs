@@ -226,7 +226,7 @@ impl Data {
 
 /// A routing model by its folder, with a reader of the encoder it was trained on.
 pub fn open(global: &Global, model: &str) -> Result<(RoutingModel, Reader)> {
-    let model = RoutingModel::open(model)?;
+    let model = RoutingModel::open(model)?.exact();
     let settings = super::bulk::settings(global, &model)?;
     Ok((model, Reader::open(&settings, global)?))
 }
