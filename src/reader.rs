@@ -61,7 +61,7 @@ impl Reader {
             Ok(read)
         });
         // Who waits for another's reading has a deadline of his own.
-        match tokio::time::timeout(self.embedder.deadline(), reading).await {
+        match tokio::time::timeout(self.embedder.patience(), reading).await {
             Ok(Ok(read)) => Ok(Ok(Reading { read, queued })),
             Ok(Err(Stopped::Late(late))) => Ok(Err(late)),
             Ok(Err(Stopped::Failed(error))) => Err(error),

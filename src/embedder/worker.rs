@@ -22,6 +22,9 @@ pub struct Embedder {
     spec: Arc<EncoderSpec>,
 }
 
+/// Share of a decision's deadline after which an answer is not waited for.
+const PATIENCE: f64 = 0.8;
+
 /// By so much encoder threads stand back behind those that answer (`nice`).
 #[cfg(target_os = "linux")]
 const NICE: i32 = 4;
@@ -67,9 +70,15 @@ impl Embedder {
         &self.spec
     }
 
-    /// How long anyone waits for an answer.
+    /// How long a decision may take.
     pub fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// How long anyone waits for an answer: what remains of the deadline is for the rest of the decision, and for being
+    /// told late on a machine that is busy.
+    pub fn patience(&self) -> Duration {
+        self.deadline.mul_f64(PATIENCE)
     }
 
     /// Does some work on an encoder thread, or tells that it cannot be done in time. `work` is told how long it waited.
@@ -81,15 +90,15 @@ impl Embedder {
         work: impl FnOnce(&Encoder, Duration) -> Result<T> + Send + 'static,
     ) -> Result<std::result::Result<T, Late>> {
         let (reply, answer) = oneshot::channel();
-        let (asked, deadline, usual) = (Instant::now(), self.deadline, self.usual.clone());
+        let (asked, patience, usual) = (Instant::now(), self.patience(), self.usual.clone());
         let job = move |encoder: &Encoder| {
-            // Nobody waits any more: the client left, or the deadline passed.
+            // Nobody waits any more: the client left, or patience ended.
             if reply.is_closed() {
                 return;
             }
             // Where nothing waits longer than the work takes, it is done however short the deadline: it may be remembered.
             let (waited, needed) = (asked.elapsed(), Duration::from_micros(usual.load(Ordering::Relaxed)));
-            if waited > needed && waited + needed > deadline {
+            if waited > needed && waited + needed > patience {
                 let _ = reply.send(Ok(Err(Late::Deadline)));
                 return;
             }
@@ -108,7 +117,7 @@ impl Embedder {
             Err(TrySendError::Full(_)) => return Ok(Err(Late::QueueFull)),
             Err(TrySendError::Disconnected(_)) => return Err(Error::Internal("the encoder threads are gone".into())),
         }
-        match tokio::time::timeout(self.deadline, answer).await {
+        match tokio::time::timeout(self.patience(), answer).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(Error::Internal("an encoder thread died".into())),
             Err(_) => Ok(Err(Late::Deadline)),

@@ -332,7 +332,7 @@ async fn what_would_come_too_late_is_not_begun() {
     let begun = Arc::new(AtomicBool::new(false));
     let flag = begun.clone();
     let long = embedder.run(|_, _| {
-        std::thread::sleep(Duration::from_millis(370));
+        std::thread::sleep(Duration::from_millis(300));
         Ok(())
     });
     let late = embedder.run(move |_, _| {
