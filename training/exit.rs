@@ -7,6 +7,7 @@ use super::report::likeliest;
 use super::{Lesson, Task, parallel};
 use crate::classifier::exit::{Net, READS, Rule, highest, inputs};
 use crate::classifier::head::softmax;
+use crate::config::cores;
 use crate::error::Result;
 use indicatif::ProgressBar;
 use rand::SeedableRng;
@@ -38,29 +39,27 @@ pub fn fit(
     let mut exits = Vec::new();
     for views in READS {
         // The last fold is none: that net is trained on all, and kept.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let nets = parallel::in_order(&(0..=count).collect::<Vec<_>>(), cores, |fold| {
+        let nets = parallel::in_order(&(0..=count).collect::<Vec<_>>(), cores(), |fold| {
             let inside: Vec<usize> = all.iter().copied().filter(|row| folds[*row] != *fold).collect();
             net(lesson, task, &inside, views, progress)
         })?;
         let mut nets = nets.into_iter().collect::<Result<Vec<_>>>()?;
-        let before = said.clone();
-        for (row, said) in said.iter_mut().enumerate() {
-            let net: &Net = &nets[folds[row]];
-            net.add_logits(net.sums(&inputs(lesson.inputs(row), views)), said);
-        }
+        let with = |row: &usize| {
+            let (net, mut said): (&Net, _) = (&nets[folds[*row]], said[*row].clone());
+            net.add_logits(net.sums(&inputs(lesson.inputs(*row), views)), &mut said);
+            said
+        };
+        let with: Vec<Vec<f32>> = all.iter().map(with).collect();
         let judged: Vec<Judged> = waiting
             .iter()
             .map(|row| Judged {
-                logits: said[*row].clone(),
+                logits: with[*row].clone(),
                 known: likeliest(lesson.known(*row)),
                 whole: likeliest(&whole[*row]),
             })
             .collect();
-        let Some((mut rule, taken)) = rule(&judged, views, task.recipe) else {
-            said = before;
-            continue;
-        };
+        let Some((mut rule, taken)) = rule(&judged, views, task.recipe) else { continue };
+        said = with;
         rule.share = taken.iter().filter(|taken| **taken).count() as f64 / all.len() as f64;
         waiting = waiting.into_iter().zip(taken).filter(|(_, taken)| !taken).map(|(row, _)| row).collect();
         exits.push((rule, nets.pop().expect("the last is there")));

@@ -259,7 +259,7 @@ fn estimates(
         let estimated = estimate_outside(lesson, &inside, &outside, task, progress)?;
         Ok(outside.into_iter().zip(estimated).collect())
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = crate::config::cores();
     let done = parallel::in_order(&(0..count).collect::<Vec<_>>(), cores, one)?;
     let mut all: Vec<(usize, OutOfFold)> = done.into_iter().collect::<Result<Vec<_>>>()?.concat();
     all.sort_by_key(|(row, _)| *row);

@@ -3,7 +3,7 @@
 //! layers are seldom wrong alike. Fitted in `training/exit.rs`, of labels alone; each with a confidence from which on it
 //! was right about as often as the whole road is (`exit_loss` of the recipe).
 
-use super::head::{add_standard, logits, softmax, to_length};
+use super::head::{add_standard, logits, softmax};
 use super::structure;
 use crate::embedder::VIEWS;
 use serde::{Deserialize, Serialize};
@@ -80,10 +80,8 @@ impl Net {
 
     /// Adds the logit of each class that comes of the sums to those that were said, if any.
     pub fn add_logits(&self, mut sums: Vec<f32>, said: &mut Vec<f32>) {
-        sums.iter_mut().for_each(|x| *x = x.max(0.0));
-        to_length(&mut sums, 1.0);
         said.resize(self.output_bias.len(), 0.0);
-        let logits = logits(&sums, &self.output, &self.output_bias);
+        let logits = logits(&mut sums, &self.output, &self.output_bias);
         said.iter_mut().zip(logits).for_each(|(said, logit)| *said += logit);
     }
 

@@ -116,9 +116,7 @@ impl Head {
     /// What comes of the sums of hidden layer and components.
     pub fn finish(&self, mut sums: Vec<f32>, kernel: impl FnOnce(&[f32]) -> Vec<f64>) -> HeadOutput {
         let mut components = sums.split_off(self.hidden());
-        sums.iter_mut().for_each(|x| *x = x.max(0.0));
-        to_length(&mut sums, 1.0);
-        let logits = logits(&sums, &self.output, &self.output_bias);
+        let logits = logits(&mut sums, &self.output, &self.output_bias);
         to_length(&mut components, 1.0);
         let kernel = kernel(&components);
         to_length(&mut sums, (1.0 - self.components_share).sqrt());
@@ -302,10 +300,12 @@ pub fn add_standard(sums: &mut [f32], inputs: &[f32], center: &[f32], scale: &[f
     }
 }
 
-/// One logit a class of a place in the hidden layer.
-pub fn logits(place: &[f32], output: &[f32], bias: &[f32]) -> Vec<f32> {
+/// One logit a class of a hidden layer's sums, which become the place they stand for, of unit length.
+pub fn logits(sums: &mut [f32], output: &[f32], bias: &[f32]) -> Vec<f32> {
+    sums.iter_mut().for_each(|x| *x = x.max(0.0));
+    to_length(sums, 1.0);
     let mut logits = bias.to_vec();
-    for (x, row) in place.iter().zip(output.chunks_exact(bias.len())) {
+    for (x, row) in sums.iter().zip(output.chunks_exact(bias.len())) {
         add_scaled(&mut logits, row, *x);
     }
     logits

@@ -1,10 +1,11 @@
 //! Exemplars from files, embedded: what training and measuring read.
 
-use super::{Global, default_threads};
+use super::Global;
 use crate::chat::ChatRequest;
 use crate::classifier::Exemplar;
 use crate::classifier::exemplar;
 use crate::config::ClassConfig;
+use crate::config::cores;
 use crate::embedder::{Encoder, EncoderSpec, Precision, VIEWS, window};
 use crate::error::{Error, Result};
 use crate::teaching::as_scores;
@@ -91,12 +92,8 @@ impl Reader {
         let texts = prompts.iter().map(text).collect::<Result<Vec<String>>>()?;
         let progress = progress_bar(0, "prompts");
         progress.set_message("embedding");
-        let inputs = EmbeddingCache::open(&self.cache, &self.spec)?.inputs(
-            &self.encoder,
-            &texts,
-            default_threads(),
-            &progress,
-        )?;
+        let inputs =
+            EmbeddingCache::open(&self.cache, &self.spec)?.inputs(&self.encoder, &texts, cores(), &progress)?;
         progress.finish_and_clear();
         Ok(inputs)
     }

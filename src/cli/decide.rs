@@ -1,11 +1,12 @@
 //! `waypost decide`: many decisions, JSON lines in and out. They depend on the prompt, the routing model and the
 //! policy alone: no deployment is asked, every class costs the same.
 
+use super::Global;
 use super::bulk::Bulk;
 use super::lines::{self, Output};
-use super::{Global, default_threads};
 use crate::chat::ChatRequest;
 use crate::classifier::RoutingModel;
+use crate::config::cores;
 use crate::config::{ClassConfig, Config};
 use crate::embedder::window;
 use crate::error::{Error, Result};
@@ -71,7 +72,7 @@ impl Decide {
         let config = global.load()?;
         let bulk = Bulk::open(global, &self.model)?;
         let judge = Judge { classes: classes(&bulk.model, &config), policy: config.policy, bulk };
-        let threads = self.threads.unwrap_or_else(default_threads);
+        let threads = self.threads.unwrap_or_else(cores);
         let input = lines::input(&self.input)?;
         let (file, output) = Output::open(&self.output)?;
         let mut output = BufWriter::new(output);

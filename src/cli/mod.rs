@@ -133,8 +133,3 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 fn print_json(value: &impl serde::Serialize) {
     println!("{}", serde_json::to_string_pretty(value).expect("results serialise"));
 }
-
-/// Threads a command uses when none are named: one a core.
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}

@@ -8,7 +8,7 @@ mod secret;
 pub use raw::{DEFAULT, RawConfig, RawPolicy, layered};
 pub use resolved::{
     AdminConfig, ClassConfig, Config, DeploymentConfig, EmbedderConfig, HttpProvider, LocalProvider, ProviderConfig,
-    ProviderKind, RecordConfig, RoutingConfig, ServerConfig, Skipped, TeachingConfig,
+    ProviderKind, RecordConfig, RoutingConfig, ServerConfig, Skipped, TeachingConfig, cores,
 };
 pub use secret::Secret;
 

@@ -219,7 +219,7 @@ impl Config {
                 window_chars: check.positive("embedder", "window_chars", raw.embedder.window_chars)?,
                 max_tokens: check.positive("embedder", "max_tokens", raw.embedder.max_tokens)?,
                 precision: check.precision(raw.embedder.precision)?,
-                threads: check.threads(raw.embedder.threads.or_else(cores))?,
+                threads: check.threads(raw.embedder.threads.or_else(|| Some(cores())))?,
                 queue: check.positive("embedder", "queue", raw.embedder.queue)?,
                 deadline: raw
                     .embedder
@@ -522,7 +522,7 @@ impl Check<'_> {
 /// More encoder threads than any machine has cores for.
 const MOST_THREADS: usize = 1_024;
 
-/// Cores that this process may use.
-fn cores() -> Option<usize> {
-    std::thread::available_parallelism().ok().map(usize::from).or(Some(1))
+/// Cores that this process may use: the threads of whatever is not told how many.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

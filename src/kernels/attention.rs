@@ -7,6 +7,7 @@
 use super::lanes::{Lanes, each, exp};
 use super::pack::{Halves, halve};
 use super::product::{TILE_ROWS, for_rows, sums};
+use super::weights::Weights;
 
 /// Vectors of a panel of keys or values.
 pub(super) const PANEL_VECTORS: usize = 2;
@@ -49,6 +50,20 @@ impl Attention<'_> {
     }
 }
 
+/// Calls a function that is generic in its number of rows with all tokens as queries, a tile at a time.
+macro_rules! for_tiles {
+    ($tokens:expr, $function:ident::<$lanes:ident>($($argument:expr),*)) => {
+        let (mut row, mut tiles) = (0, $tokens.div_ceil(TILE_ROWS));
+        while tiles > 0 {
+            let rows = ($tokens - row).div_ceil(tiles);
+            // SAFETY: the rows exist, and the caller vouches for the rest.
+            unsafe { for_rows!(rows, $function::<$lanes>($($argument,)* row)) };
+            row += rows;
+            tiles -= 1;
+        }
+    };
+}
+
 /// # Safety
 /// The CPU has the instructions of `V`; the slices are as long as [`Attention`] says; the width of a head is a multiple
 /// of [`WIDEST_PANEL`]; there is a token.
@@ -63,14 +78,7 @@ pub(super) unsafe fn attend<V: Lanes>(mut attention: Attention<'_>) {
             pack_keys::<V>(keys, 3 * width, tokens, head_width, attention.keys);
         }
         pack_values::<V>(&mut attention, column, head_width);
-        let (mut row, mut tiles) = (0, tokens.div_ceil(TILE_ROWS));
-        while tiles > 0 {
-            let rows = (tokens - row).div_ceil(tiles);
-            // SAFETY: the rows exist, and the caller vouches for the rest.
-            unsafe { for_rows!(rows, queries::<V, PANEL_VECTORS>(&mut attention, column, head_width, row)) };
-            row += rows;
-            tiles -= 1;
-        }
+        for_tiles!(tokens, queries::<V>(&mut attention, column, head_width));
     }
 }
 
@@ -93,14 +101,7 @@ pub(super) unsafe fn attend_halves<V: Lanes>(mut attention: Attention<'_>) {
             pack_keys::<V>(keys, 3 * width / 2, tokens, head_width / 2, attention.keys);
         }
         pack_value_pairs::<V>(&mut attention, column, head_width);
-        let (mut row, mut tiles) = (0, tokens.div_ceil(TILE_ROWS));
-        while tiles > 0 {
-            let rows = (tokens - row).div_ceil(tiles);
-            // SAFETY: the rows exist, and the caller vouches for the rest.
-            unsafe { for_rows!(rows, query_halves::<V, PANEL_VECTORS>(&mut attention, column, head_width, row)) };
-            row += rows;
-            tiles -= 1;
-        }
+        for_tiles!(tokens, query_halves::<V>(&mut attention, column, head_width));
     }
 }
 
@@ -169,76 +170,105 @@ fn pack_value_pairs<V: Lanes>(attention: &mut Attention<'_>, column: usize, head
 /// # Safety
 /// As of [`attend`], and the rows exist.
 #[inline(always)]
-unsafe fn queries<V: Lanes, const N: usize, const ROWS: usize>(
+unsafe fn queries<V: Lanes, const ROWS: usize>(
     attention: &mut Attention<'_>,
     column: usize,
     head_width: usize,
     first: usize,
 ) {
-    let (tokens, width, panel) = (attention.tokens, attention.width(), N * V::WIDTH);
-    let padded = tokens.next_multiple_of(panel);
-    let scores = attention.scores.as_mut_ptr();
+    let (tokens, width) = (attention.tokens, attention.width());
     // SAFETY: queries, keys, values, scores and outputs reach as far as the tokens filled up to whole panels.
     unsafe {
         let query = attention.projected.as_ptr().add(first * 3 * width + column);
-        for key in (0..padded).step_by(panel) {
-            let keys = attention.keys.as_ptr().add(key * head_width);
-            let sums = sums::<V, f32, N, ROWS>(query, 3 * width, keys, head_width, None);
-            each!(row in ROWS => each!(place in N => {
-                sums[row][place].store(scores.add(row * padded + key + place * V::WIDTH));
-            }));
-        }
-        let scale = 1.0 / (head_width as f32).sqrt();
-        let mut inverses = [0.0; ROWS];
-        each!(row in ROWS => inverses[row] = 1.0 / softmax::<V>(scores.add(row * padded), tokens, padded, scale));
-        for part in (0..head_width).step_by(panel) {
-            let values = attention.values.as_ptr().add(part * tokens);
-            let sums = sums::<V, f32, N, ROWS>(scores, padded, values, tokens, None);
-            each!(row in ROWS => each!(place in N => {
-                let to = (first + row) * width + column + part + place * V::WIDTH;
-                sums[row][place].mul(V::splat(inverses[row])).store(attention.outputs.as_mut_ptr().add(to));
-            }));
-        }
+        let inverses = score::<V, f32, ROWS>(attention, query, attention.keys.as_ptr(), head_width);
+        let (scores, values) = (attention.scores.as_ptr(), attention.values.as_ptr());
+        let outputs = attention.outputs.as_mut_ptr().add(first * width + column);
+        mix::<V, f32, ROWS>(scores, values, [tokens, tokens, head_width, width], inverses, outputs);
     }
 }
 
 /// # Safety
 /// As of [`attend_halves`], and the rows exist.
 #[inline(always)]
-unsafe fn query_halves<V: Lanes, const N: usize, const ROWS: usize>(
+unsafe fn query_halves<V: Lanes, const ROWS: usize>(
     attention: &mut Attention<'_>,
     column: usize,
     head_width: usize,
     first: usize,
 ) {
-    let (tokens, width, panel) = (attention.tokens, attention.width(), N * V::WIDTH);
-    let (padded, pairs) = (tokens.next_multiple_of(panel), tokens.div_ceil(2));
-    let (scores, projected) = (attention.scores.as_mut_ptr(), attention.projected.len());
-    // SAFETY: queries, keys, values, scores and outputs reach as far as the tokens filled up to whole panels; behind the
-    // halves of the projection is room for those of the scores.
+    let (tokens, width, projected) = (attention.tokens, attention.width(), attention.projected.len());
+    // SAFETY: as of `queries`; behind the halves of the projection is room for those of the scores.
     unsafe {
         let halves = attention.halves.as_mut_ptr().cast::<u16>();
         let query = halves.add(first * 3 * width + column).cast_const();
-        for key in (0..padded).step_by(panel) {
-            let keys = attention.keys.as_ptr().add(key * head_width / 2).cast::<Halves>();
-            let sums = sums::<V, Halves, N, ROWS>(query, 3 * width, keys, head_width, None);
-            each!(row in ROWS => each!(place in N => {
+        let inverses = score::<V, Halves, ROWS>(attention, query, attention.keys.as_ptr().cast(), head_width);
+        let (rounded, count) = (halves.add(projected), ROWS * padded::<V>(tokens));
+        let scores = std::slice::from_raw_parts(attention.scores.as_ptr(), count);
+        halve(scores, std::slice::from_raw_parts_mut(rounded, count));
+        let (depth, values) = (tokens.next_multiple_of(2), attention.values.as_ptr().cast());
+        let outputs = attention.outputs.as_mut_ptr().add(first * width + column);
+        mix::<V, Halves, ROWS>(rounded, values, [tokens, depth, head_width, width], inverses, outputs);
+    }
+}
+
+/// Tokens filled up to whole panels of a level.
+#[inline(always)]
+fn padded<V: Lanes>(tokens: usize) -> usize {
+    tokens.next_multiple_of(PANEL_VECTORS * V::WIDTH)
+}
+
+/// Puts the exponentials of the scores of some queries into the scratch, and returns the inverses of their sums.
+///
+/// # Safety
+/// As of [`queries`]; `query` is good for the rows, three widths apart, and `keys` for all panels.
+#[inline(always)]
+unsafe fn score<V: Lanes, W: Weights<Sums<V> = V>, const ROWS: usize>(
+    attention: &mut Attention<'_>,
+    query: *const W::Input,
+    keys: *const W,
+    head_width: usize,
+) -> [f32; ROWS] {
+    let (tokens, stride, padded) = (attention.tokens, 3 * attention.width(), padded::<V>(attention.tokens));
+    let scores = attention.scores.as_mut_ptr();
+    // SAFETY: as the caller says.
+    unsafe {
+        for key in (0..padded).step_by(PANEL_VECTORS * V::WIDTH) {
+            let keys = keys.add(key * head_width / W::STEPS);
+            let sums: [[V; PANEL_VECTORS]; ROWS] =
+                sums::<V, W, PANEL_VECTORS, ROWS>(query, stride, keys, head_width, None);
+            each!(row in ROWS => each!(place in PANEL_VECTORS => {
                 sums[row][place].store(scores.add(row * padded + key + place * V::WIDTH));
             }));
         }
         let scale = 1.0 / (head_width as f32).sqrt();
         let mut inverses = [0.0; ROWS];
         each!(row in ROWS => inverses[row] = 1.0 / softmax::<V>(scores.add(row * padded), tokens, padded, scale));
-        let rounded = halves.add(projected);
-        let (floats, to) =
-            (std::slice::from_raw_parts(scores, ROWS * padded), std::slice::from_raw_parts_mut(rounded, ROWS * padded));
-        halve(floats, to);
-        for part in (0..head_width).step_by(panel) {
-            let values = attention.values.as_ptr().add(part * pairs).cast::<Halves>();
-            let sums = sums::<V, Halves, N, ROWS>(rounded, padded, values, 2 * pairs, None);
-            each!(row in ROWS => each!(place in N => {
-                let to = (first + row) * width + column + part + place * V::WIDTH;
-                sums[row][place].mul(V::splat(inverses[row])).store(attention.outputs.as_mut_ptr().add(to));
+        inverses
+    }
+}
+
+/// The values, weighed by rows of exponentials. Of `depth` tokens there are values packed; outputs are rows of `width`.
+///
+/// # Safety
+/// As of [`queries`]; `weights` is good for rows of the tokens filled up to panels, `values` for all panels, and `outputs`
+/// for a head of every row.
+#[inline(always)]
+unsafe fn mix<V: Lanes, W: Weights<Sums<V> = V>, const ROWS: usize>(
+    weights: *const W::Input,
+    values: *const W,
+    [tokens, depth, head_width, width]: [usize; 4],
+    inverses: [f32; ROWS],
+    outputs: *mut f32,
+) {
+    for part in (0..head_width).step_by(PANEL_VECTORS * V::WIDTH) {
+        // SAFETY: as the caller says.
+        unsafe {
+            let values = values.add(part * depth / W::STEPS);
+            let sums: [[V; PANEL_VECTORS]; ROWS] =
+                sums::<V, W, PANEL_VECTORS, ROWS>(weights, padded::<V>(tokens), values, depth, None);
+            each!(row in ROWS => each!(place in PANEL_VECTORS => {
+                let to = outputs.add(row * width + part + place * V::WIDTH);
+                sums[row][place].mul(V::splat(inverses[row])).store(to);
             }));
         }
     }

@@ -1,7 +1,7 @@
 //! A linear layer with packed weights.
 
 use super::level::Level;
-use super::pack::{Aligned, Bf16Pair, Halves, Panels};
+use super::pack::{Aligned, Bf16Pair, Halves};
 use super::product::{After, Product};
 use super::whole::{Places, Rounding, Scales, Whole};
 
@@ -56,7 +56,7 @@ enum Bf16 {
 
 impl Bf16 {
     fn pack(level: Level, weights: &[f32], depth: usize) -> Self {
-        let panels: Panels = level.panels();
+        let panels = level.panels();
         if level.kernels().native_halves {
             Bf16::Native(panels.pack_halves(weights, depth))
         } else {

@@ -135,21 +135,15 @@ impl Model {
     ) -> Result<Self, LoadError> {
         architecture.check()?;
         let source = Source { tensor: &tensor, level, architecture };
-        match precision {
+        let model = match precision {
             Precision::F32 => return source.model(precision),
-            Precision::Bf16 => {
-                let model = source.model(precision)?;
-                return Ok(Model { words: model.words.halved(), ..model });
+            Precision::Bf16 => source.model(precision)?,
+            Precision::Int8 => {
+                let exact = source.model(Precision::F32)?;
+                Model { precision, layers: source.layers(precision, &exact.ranges())?, ..exact }
             }
-            Precision::Int8 => {}
-        }
-        let exact = source.model(Precision::F32)?;
-        Ok(Model {
-            precision,
-            layers: source.layers(precision, &exact.ranges())?,
-            words: exact.words.halved(),
-            ..exact
-        })
+        };
+        Ok(Model { words: model.words.halved(), ..model })
     }
 
     /// What it was loaded as.
