@@ -1,6 +1,7 @@
 //! One chat request, parsed once. Only what Waypost reads is typed; everything else keeps its bytes and is
 //! forwarded as it came, so a provider's new parameter needs no release here. Next stop: `features.rs`.
 
+use crate::config::{MaxTokens, Quirks};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -31,6 +32,31 @@ pub struct ChatRequest {
     pub json_schema: bool,
     /// What ties requests of one conversation together: `prompt_cache_key`, or `user`.
     pub session: Option<String>,
+    /// What it asks for that not every dialect can say.
+    pub needs: Needs,
+}
+
+/// What a request asks for that not every provider's dialect can say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// More than one answer (`n`).
+    pub several_answers: bool,
+    /// Probabilities of tokens.
+    pub logprobs: bool,
+    /// Sound as input.
+    pub audio: bool,
+    /// Sound as output (`modalities`).
+    pub spoken_answer: bool,
+    /// A file inside the request.
+    pub files: bool,
+    /// A file by the id of an upload, which one provider alone knows.
+    pub uploaded_files: bool,
+    /// An image by address: the provider must fetch it.
+    pub image_urls: bool,
+    /// A tool that is no function.
+    pub other_tools: bool,
+    /// A JSON schema, or a JSON object, as answer.
+    pub json: bool,
 }
 
 /// No model's name is longer. Names and sessions are kept with every decision, so they are bounded.
@@ -44,6 +70,8 @@ pub struct Message {
     pub text: String,
     /// Number of image parts.
     pub images: usize,
+    /// What its parts ask for.
+    pub needs: Needs,
     /// Size of the tool calls' JSON, in bytes.
     pub call_bytes: usize,
 }
@@ -70,11 +98,21 @@ struct RawMessage<'a> {
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct Part<'a> {
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
     text: Option<String>,
+    #[serde(borrow, default)]
+    image_url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    file: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Tool {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +147,21 @@ impl ChatRequest {
             })?;
         let messages = parse_messages(fields.get("messages").map(|raw| raw.get()))?;
         let read = Reader(&fields);
+        let tools = read.field::<Vec<&RawValue>>("tools", "an array")?.unwrap_or_default();
+        let needs = Needs {
+            several_answers: read.field::<u64>("n", "a positive integer")?.unwrap_or(1) > 1,
+            logprobs: read.field::<bool>("logprobs", "a boolean")?.unwrap_or(false),
+            spoken_answer: read
+                .field::<Vec<&RawValue>>("modalities", "an array")?
+                .is_some_and(|modes| modes.iter().any(|mode| mode.get() == "\"audio\"")),
+            other_tools: tools
+                .iter()
+                .any(|tool| object::<Tool>(tool).and_then(|tool| tool.kind).is_some_and(|kind| kind != "function")),
+            json: read
+                .object::<ResponseFormat>("response_format", "an object with a `type`")?
+                .is_some_and(|format| format.kind != "text"),
+            ..messages.iter().fold(Needs::default(), |all, message: &Message| all.and(message.needs))
+        };
         let request = ChatRequest {
             model: read.field::<String>("model", "a string")?.unwrap_or_else(|| "auto".into()),
             stream: read.field("stream", "a boolean")?.unwrap_or(false),
@@ -120,16 +173,15 @@ impl ChatRequest {
                 Some(tokens) => Some(tokens),
                 None => read.field("max_tokens", "a positive integer")?,
             },
-            tools: read.field::<Vec<&RawValue>>("tools", "an array")?.map_or(0, |tools| tools.len()),
+            tools: tools.len(),
             definition_bytes: ["tools", "functions", "response_format"]
                 .iter()
                 .filter_map(|name| fields.get(*name))
                 .map(|raw| raw.get().len())
                 .sum(),
             choices: read.field::<u64>("n", "a positive integer")?.unwrap_or(1).max(1),
-            json_schema: read
-                .object::<ResponseFormat>("response_format", "an object with a `type`")?
-                .is_some_and(|format| format.kind != "text"),
+            json_schema: needs.json,
+            needs,
             session: match read.field("prompt_cache_key", "a string")? {
                 Some(key) => Some(key),
                 None => read.field::<String>("user", "a string")?,
@@ -158,19 +210,48 @@ impl ChatRequest {
         Self::parse(serde_json::json!({"messages": [{"role": "user", "content": prompt}]}).to_string().as_bytes())
     }
 
-    /// The body for a deployment: the client's bytes with `model` replaced, and usage asked for in a stream when
-    /// `ask_usage` (the client's own answer is stripped of it again).
-    pub fn body_for(&self, model: &str, ask_usage: bool) -> Bytes {
-        let mut fields: IndexMap<&str, &RawValue> =
-            self.fields.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
+    /// The body for a deployment: the client's bytes with `model` replaced and the provider's quirks heeded, and the
+    /// names of the parameters that were left out for them. Usage is asked for in a stream where the client did not
+    /// (its own answer is stripped of it again).
+    pub fn body_for(&self, model: &str, quirks: &Quirks) -> (Bytes, Vec<String>) {
+        let mut fields: IndexMap<&str, &RawValue> = IndexMap::with_capacity(self.fields.len() + 2);
+        let mut dropped = Vec::new();
+        for (name, value) in &self.fields {
+            let name = match (name.as_str(), quirks.max_tokens) {
+                ("max_tokens", Some(MaxTokens::Newer)) if !self.fields.contains_key("max_completion_tokens") => {
+                    "max_completion_tokens"
+                }
+                ("max_completion_tokens", Some(MaxTokens::Older)) => "max_tokens",
+                ("max_tokens", Some(MaxTokens::Older)) if self.fields.contains_key("max_completion_tokens") => continue,
+                (name, _) => name,
+            };
+            if quirks.drop.iter().any(|unknown| unknown == name) {
+                dropped.push(name.to_string());
+            } else {
+                fields.insert(name, value);
+            }
+        }
         let model = raw(&model);
         fields.insert("model", &model);
-        let usage = self.stream && ask_usage && !self.include_usage;
+        let usage = self.stream && quirks.stream_usage && !self.include_usage;
         let options = usage.then(|| raw(&self.stream_options_with_usage()));
         if let Some(options) = &options {
             fields.insert("stream_options", options);
         }
-        Bytes::from(serde_json::to_vec(&fields).expect("raw JSON serialises"))
+        (Bytes::from(serde_json::to_vec(&fields).expect("raw JSON serialises")), dropped)
+    }
+
+    /// The request typed, for dialects that say it in other words.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for what is not as OpenAI's specification has it.
+    pub fn typed<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        let body = serde_json::to_vec(&self.fields).expect("raw JSON serialises");
+        serde_json::from_slice(&body).map_err(|error| Error::BadRequest {
+            message: format!("The request cannot be translated for this provider: {error}."),
+            param: None,
+            code: "invalid_request",
+        })
     }
 
     /// A field of the request that only one provider reads, typed by that provider.
@@ -239,8 +320,8 @@ fn parse_message(index: usize, item: &RawValue) -> Result<Message> {
         let expected = "an object with a `role` of system, developer, user, assistant, tool or function";
         Error::bad(&at, "invalid_type", format!("`{at}` must be {expected}."))
     })?;
-    let (text, images) = match message.content {
-        None => (String::new(), 0),
+    let (text, images, needs) = match message.content {
+        None => (String::new(), 0, Needs::default()),
         Some(content) => parse_content(content.get()).ok_or_else(|| {
             let at = format!("{at}.content");
             Error::bad(
@@ -251,22 +332,58 @@ fn parse_message(index: usize, item: &RawValue) -> Result<Message> {
         })?,
     };
     let call_bytes = message.tool_calls.map_or(0, |calls| calls.get().len());
-    Ok(Message { role: message.role, text, images, call_bytes })
+    Ok(Message { role: message.role, text, images, needs, call_bytes })
 }
 
-/// The text and the number of images of a message's content, or `None` when it is neither string, null nor parts.
-fn parse_content(raw: &str) -> Option<(String, usize)> {
+/// The text and the number of images of a message's content, and what its parts ask for; `None` when it is neither
+/// string, null nor parts.
+fn parse_content(raw: &str) -> Option<(String, usize, Needs)> {
     match raw.as_bytes().first()? {
-        b'"' => Some((serde_json::from_str(raw).ok()?, 0)),
-        b'n' => Some((String::new(), 0)),
+        b'"' => Some((serde_json::from_str(raw).ok()?, 0, Needs::default())),
+        b'n' => Some((String::new(), 0, Needs::default())),
         b'[' => {
             let parts: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
             let parts: Vec<Part> = parts.into_iter().map(object).collect::<Option<_>>()?;
             let images = parts.iter().filter(|part| part.kind.contains("image")).count();
+            let needs = parts.iter().fold(Needs::default(), |all, part| all.and(part.needs()));
             let texts: Vec<String> = parts.into_iter().filter_map(|part| part.text).collect();
-            Some((texts.join("\n"), images))
+            Some((texts.join("\n"), images, needs))
         }
         _ => None,
+    }
+}
+
+impl Part<'_> {
+    fn needs(&self) -> Needs {
+        let has = |raw: Option<&RawValue>, word: &str| raw.is_some_and(|raw| raw.get().contains(word));
+        Needs {
+            audio: self.kind == "input_audio",
+            files: self.kind == "file",
+            uploaded_files: has(self.file, "\"file_id\""),
+            image_urls: self.image_url.is_some_and(|image| {
+                // The address stands at the beginning, and may be megabytes long.
+                let head = image.get().get(..64).unwrap_or(image.get());
+                !head.contains("\"data:")
+            }),
+            ..Needs::default()
+        }
+    }
+}
+
+impl Needs {
+    /// What either asks for.
+    fn and(self, other: Needs) -> Needs {
+        Needs {
+            several_answers: self.several_answers || other.several_answers,
+            logprobs: self.logprobs || other.logprobs,
+            audio: self.audio || other.audio,
+            spoken_answer: self.spoken_answer || other.spoken_answer,
+            files: self.files || other.files,
+            uploaded_files: self.uploaded_files || other.uploaded_files,
+            image_urls: self.image_urls || other.image_urls,
+            other_tools: self.other_tools || other.other_tools,
+            json: self.json || other.json,
+        }
     }
 }
 
@@ -277,7 +394,7 @@ mod tests {
     #[test]
     fn unknown_fields_keep_their_bytes_and_order() {
         let body = br#"{"zeta": 1.50, "model":"auto","messages":[{"role":"user","content":"hi","extra":{"a": 1e3}}],"alpha":[ 1,2 ]}"#;
-        let sent = ChatRequest::parse(body).unwrap().body_for("m", true);
+        let sent = ChatRequest::parse(body).unwrap().body_for("m", &Quirks::default()).0;
         let expected = br#"{"zeta":1.50,"model":"m","messages":[{"role":"user","content":"hi","extra":{"a": 1e3}}],"alpha":[ 1,2 ]}"#;
         assert_eq!(sent, &expected[..]);
     }
@@ -285,7 +402,8 @@ mod tests {
     #[test]
     fn usage_is_asked_for_only_where_the_client_did_not() {
         let ask = |body: &str| {
-            String::from_utf8(ChatRequest::parse(body.as_bytes()).unwrap().body_for("m", true).to_vec()).unwrap()
+            String::from_utf8(ChatRequest::parse(body.as_bytes()).unwrap().body_for("m", &Quirks::default()).0.to_vec())
+                .unwrap()
         };
         let plain = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
         assert!(ask(plain).contains(r#""stream_options":{"include_usage":true}"#));

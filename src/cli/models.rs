@@ -151,7 +151,7 @@ fn pull(global: &Global, name: Option<String>) -> Result<()> {
     let config = global.load()?;
     let local = config.providers.iter().filter_map(|provider| match &provider.kind {
         crate::config::ProviderKind::Local(local) => Some(local.model.clone()),
-        crate::config::ProviderKind::OpenAi(_) => None,
+        crate::config::ProviderKind::Http(_) => None,
     });
     let names =
         name.map_or_else(|| std::iter::once(config.embedder.model.clone()).chain(local).collect(), |name| vec![name]);

@@ -1,14 +1,20 @@
 //! Configuration in two stages: `raw.rs` (as written) and `resolved.rs` (checked, secrets read, names tied).
 //! `default.toml` holds every default and documents every key.
 
+mod presets;
+mod provider;
 mod raw;
 mod resolved;
 mod secret;
 
+pub use presets::{PRESETS, Preset};
+pub use provider::{
+    AwsKeys, DialectKind, HttpProvider, LocalProvider, MaxTokens, ProviderConfig, ProviderKind, Quirks,
+};
 pub use raw::{DEFAULT, RawConfig, RawPolicy, layered};
 pub use resolved::{
-    AdminConfig, ClassConfig, Config, DeploymentConfig, EmbedderConfig, HttpProvider, LocalProvider, ProviderConfig,
-    ProviderKind, RecordConfig, RoutingConfig, ServerConfig, Skipped, TeachingConfig, cores,
+    AdminConfig, ClassConfig, Config, DeploymentConfig, EmbedderConfig, RecordConfig, RoutingConfig, ServerConfig,
+    Skipped, TeachingConfig, cores,
 };
 pub use secret::Secret;
 

@@ -1,6 +1,7 @@
 //! Stage two of the configuration: values checked, secrets read, names tied together. What is in [`Config`] is valid.
 
-use super::raw::{RawConfig, RawDeployment, RawPolicy, RawProvider, RawTeaching};
+use super::provider::ProviderConfig;
+use super::raw::{RawConfig, RawDeployment, RawPolicy, RawTeaching};
 use super::secret::{Secret, to_toml};
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
@@ -109,45 +110,6 @@ pub struct ClassConfig {
     pub description: String,
     pub covers: Vec<String>,
     pub output_tokens: u64,
-}
-
-/// `[[provider]]`.
-#[derive(Clone, Debug)]
-pub struct ProviderConfig {
-    pub name: String,
-    pub kind: ProviderKind,
-}
-
-/// What a provider is.
-#[derive(Clone, Debug)]
-pub enum ProviderKind {
-    /// An endpoint that speaks OpenAI's chat completions.
-    OpenAi(HttpProvider),
-    /// The model in this process.
-    Local(LocalProvider),
-}
-
-/// How to reach a provider over HTTP.
-#[derive(Clone, Debug)]
-pub struct HttpProvider {
-    /// Without a trailing slash.
-    pub base_url: String,
-    pub key: Option<Secret>,
-    pub optional: bool,
-    pub discover: bool,
-    pub stream_usage: bool,
-    pub connect_timeout: Duration,
-    pub first_byte_timeout: Duration,
-    pub idle_timeout: Duration,
-}
-
-/// The model in this process.
-#[derive(Clone, Debug)]
-pub struct LocalProvider {
-    pub model: String,
-    pub max_concurrent: usize,
-    pub queue: usize,
-    pub max_output_tokens: u64,
 }
 
 /// `[[deployment]]`.
@@ -274,20 +236,20 @@ impl Config {
 }
 
 /// Checks that name the file and the key.
-struct Check<'a> {
-    file: &'a str,
+pub(super) struct Check<'a> {
+    pub(super) file: &'a str,
 }
 
 impl Check<'_> {
-    fn wrong(&self, key: impl Into<String>, problem: impl Into<String>) -> Error {
+    pub(super) fn wrong(&self, key: impl Into<String>, problem: impl Into<String>) -> Error {
         Error::Config { file: self.file.into(), key: key.into(), problem: problem.into() }
     }
 
-    fn need<T>(&self, table: &str, key: &str, value: Option<T>) -> Result<T> {
+    pub(super) fn need<T>(&self, table: &str, key: &str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| self.wrong(format!("{table}.{key}"), "is missing"))
     }
 
-    fn positive(&self, table: &str, key: &str, value: Option<usize>) -> Result<usize> {
+    pub(super) fn positive(&self, table: &str, key: &str, value: Option<usize>) -> Result<usize> {
         match self.need(table, key, value)? {
             0 => Err(self.wrong(format!("{table}.{key}"), "expected at least 1, got 0")),
             value => Ok(value),
@@ -394,67 +356,12 @@ impl Check<'_> {
                 skipped.push(Skipped { provider: name, reason: "enabled = false".into() });
                 continue;
             }
-            match self.provider(&name, provider)? {
+            match super::provider::resolve(self, &name, provider)? {
                 Ok(kind) => used.push(ProviderConfig { name, kind }),
                 Err(reason) => skipped.push(Skipped { provider: name, reason }),
             }
         }
         Ok((used, skipped))
-    }
-
-    /// The provider, or the reason why an optional one is left out.
-    fn provider(&self, name: &str, raw: &RawProvider) -> Result<std::result::Result<ProviderKind, String>> {
-        let table = format!("provider `{name}`");
-        let kind = self.need(&table, "kind", raw.kind.clone())?;
-        let millis = |value: Option<u64>, default| Duration::from_millis(value.unwrap_or(default));
-        match kind.as_str() {
-            "local" => Ok(Ok(ProviderKind::Local(LocalProvider {
-                model: self.need(&table, "model", raw.model.clone())?,
-                max_concurrent: self.positive(&table, "max_concurrent", raw.max_concurrent)?,
-                queue: self.need(&table, "queue", raw.queue)?,
-                max_output_tokens: self.positive(
-                    &table,
-                    "max_output_tokens",
-                    raw.max_output_tokens.map(|tokens| tokens as usize),
-                )? as u64,
-            }))),
-            "openai" => {
-                let base_url = self.need(&table, "base_url", raw.base_url.clone())?;
-                if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
-                    return Err(self.wrong(
-                        format!("{table}.base_url"),
-                        format!("expected http://… or https://…, got `{base_url}`"),
-                    ));
-                }
-                let optional = raw.optional.unwrap_or(false);
-                let key = match &raw.key {
-                    Some(source) => match Secret::read(self.file, &format!("{table}.key"), source)? {
-                        Some(secret) => Some(secret),
-                        None if optional => return Ok(Err(format!("{source} is not set"))),
-                        None => {
-                            return Err(self.wrong(
-                                format!("{table}.key"),
-                                format!("{source} is not set; set it, or say `optional = true`"),
-                            ));
-                        }
-                    },
-                    None => None,
-                };
-                Ok(Ok(ProviderKind::OpenAi(HttpProvider {
-                    base_url: base_url.trim_end_matches('/').into(),
-                    key,
-                    optional,
-                    discover: raw.discover.unwrap_or(false),
-                    stream_usage: raw.stream_usage.unwrap_or(true),
-                    connect_timeout: millis(raw.connect_timeout_ms, 5_000),
-                    first_byte_timeout: millis(raw.first_byte_timeout_ms, 300_000),
-                    idle_timeout: millis(raw.idle_timeout_ms, 120_000),
-                })))
-            }
-            other => {
-                Err(self.wrong(format!("{table}.kind"), format!("expected \"openai\" or \"local\", got \"{other}\"")))
-            }
-        }
     }
 
     fn deployments(

@@ -1,8 +1,8 @@
 //! All deployments with the providers that reach them.
 
 use super::Provider;
+use super::http::Http;
 use super::local::Local;
-use super::openai::OpenAi;
 use crate::config::{Config, DeploymentConfig, ProviderKind};
 use crate::error::Result;
 use crate::money::Money;
@@ -48,8 +48,8 @@ impl Fleet {
                     })??;
                     providers.insert(&provider.name, Arc::new(started));
                 }
-                ProviderKind::OpenAi(http) => {
-                    let endpoint = Arc::new(OpenAi::new(&provider.name, http.clone())?);
+                ProviderKind::Http(http) => {
+                    let endpoint = Arc::new(Http::new(&provider.name, http.clone())?);
                     if http.discover {
                         match endpoint.models().await {
                             Ok(models) => fleet.add_discovered(&provider.name, &models, config, &endpoint),
@@ -88,7 +88,7 @@ impl Fleet {
         })
     }
 
-    fn add_discovered(&mut self, provider: &str, models: &[String], config: &Config, endpoint: &Arc<OpenAi>) {
+    fn add_discovered(&mut self, provider: &str, models: &[String], config: &Config, endpoint: &Arc<Http>) {
         for model in models {
             let name = format!("{provider}/{model}");
             if config.disabled.contains(&name) || config.deployments.iter().any(|deployment| deployment.name == name) {

@@ -1,14 +1,16 @@
 //! The road to those who answer. A provider takes a call and gives back either a whole answer or server-sent
 //! events, each a complete event, always in OpenAI's format. One file (or folder) a provider kind.
 
+pub mod dialect;
 pub mod fleet;
+mod frames;
+mod http;
 pub mod local;
-mod openai;
 pub mod sse;
 
 pub use fleet::{Deployment, Fleet};
 
-use crate::chat::ChatRequest;
+use crate::chat::{ChatRequest, Needs};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -18,6 +20,11 @@ use std::sync::Arc;
 pub trait Provider: Send + Sync {
     /// Sends one call. Dropping the future, or the body it yields, cancels the work upstream.
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>>;
+
+    /// Why such a request cannot be put to it at all; `None` where it can.
+    fn impossible(&self, _needs: &Needs) -> Option<&'static str> {
+        None
+    }
 }
 
 /// One request for one model.
@@ -33,6 +40,10 @@ pub struct Reply {
     pub body: Body,
     /// The provider's own request id.
     pub request_id: Option<String>,
+    /// What the upstream said of its limits: its response headers, where they are about rates.
+    pub limits: Vec<(String, String)>,
+    /// What was lost in translation.
+    pub warnings: Vec<String>,
 }
 
 /// The answer's body.
@@ -55,6 +66,12 @@ pub struct Failure {
     pub retry_after_s: Option<u64>,
     /// The upstream's own error body, for a request it refused.
     pub body: Option<Bytes>,
+    /// OpenAI's code for it, where the dialect knows better than the body.
+    pub code: Option<&'static str>,
+    /// What the upstream said of its limits.
+    pub limits: Vec<(String, String)>,
+    /// Whether the request may have reached the upstream: where not, trying again cannot do anything twice.
+    pub sent: bool,
 }
 
 /// What kind of failure, which decides whether another deployment is tried.
@@ -62,6 +79,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The request itself is at fault: another deployment would say the same.
     Refused,
+    /// The prompt is longer than this model takes: one with a larger context may.
+    TooLong,
     /// At a limit: another deployment may have room.
     Busy,
     /// The provider does not accept our credentials or does not know the model.
@@ -77,7 +96,16 @@ pub enum FailureKind {
 impl Failure {
     /// A failure without an answer from upstream.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), status: None, retry_after_s: None, body: None }
+        Failure {
+            kind,
+            message: message.into(),
+            status: None,
+            retry_after_s: None,
+            body: None,
+            code: None,
+            limits: Vec::new(),
+            sent: true,
+        }
     }
 
     /// Whether another deployment may be tried.

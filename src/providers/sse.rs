@@ -125,6 +125,16 @@ impl Choice {
     }
 }
 
+/// An event's name and its data, lines joined; `None` for one without data (a comment, a keep-alive).
+pub fn frame(event: &[u8]) -> Option<(Option<String>, String)> {
+    let text = String::from_utf8_lossy(event);
+    let field = |name: &'static str| {
+        text.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    };
+    let data: Vec<&str> = field("data").collect();
+    (!data.is_empty()).then(|| (field("event").next().map(String::from), data.join("\n")))
+}
+
 /// Reads one event.
 pub fn read(event: &[u8]) -> Event {
     let text = String::from_utf8_lossy(event);

@@ -77,7 +77,7 @@ fn secrets_come_from_files_and_are_never_shown() {
     let provider = config.providers.iter().find(|provider| provider.name == "p").unwrap();
     assert!(!format!("{provider:?}").contains("sk-from-file"));
     assert!(!config.show().contains("sk-from-file"));
-    let waypost::config::ProviderKind::OpenAi(http) = &provider.kind else { panic!("{provider:?}") };
+    let waypost::config::ProviderKind::Http(http) = &provider.kind else { panic!("{provider:?}") };
     assert_eq!((http.base_url.as_str(), http.key.as_ref().unwrap().reveal()), ("http://h/v1", "sk-from-file"));
 }
 

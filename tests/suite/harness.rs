@@ -55,7 +55,7 @@ pub struct Scripted {
 
 impl Provider for Scripted {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
-        self.seen.lock().push(call.request.body_for(&call.model, true));
+        self.seen.lock().push(call.request.body_for(&call.model, &Default::default()).0);
         let body = match &self.script {
             Script::Answer(text) => Ok(providers::Body::Whole(Bytes::from_static(text.as_bytes()))),
             Script::Events(events) => {
@@ -64,7 +64,9 @@ impl Provider for Scripted {
             }
             Script::Fail(failure) => Err(failure.clone()),
         };
-        Box::pin(async move { Ok(Reply { body: body?, request_id: Some("upstream-1".into()) }) })
+        Box::pin(async move {
+            Ok(Reply { body: body?, request_id: Some("upstream-1".into()), limits: Vec::new(), warnings: Vec::new() })
+        })
     }
 }
 

@@ -81,7 +81,7 @@ impl Local {
         } else {
             Body::Whole(wording.whole(pieces).await?)
         };
-        Ok(Reply { body, request_id: None })
+        Ok(Reply { body, request_id: None, limits: Vec::new(), warnings: Vec::new() })
     }
 
     /// Waits for a place, or refuses when too many wait already.

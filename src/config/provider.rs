@@ -1,0 +1,217 @@
+//! `[[provider]]`, checked: what it is, how it is reached, what its endpoint takes differently.
+
+use super::presets::preset;
+use super::raw::RawProvider;
+use super::resolved::Check;
+use super::secret::Secret;
+use crate::error::Result;
+use std::time::Duration;
+
+/// `[[provider]]`.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    pub name: String,
+    pub kind: ProviderKind,
+}
+
+/// What a provider is.
+#[derive(Clone, Debug)]
+pub enum ProviderKind {
+    /// An endpoint on the network.
+    Http(HttpProvider),
+    /// The model in this process.
+    Local(LocalProvider),
+}
+
+/// The wire format that an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DialectKind {
+    OpenAi,
+    Azure,
+    Anthropic,
+    Gemini,
+    Bedrock,
+    Cohere,
+}
+
+/// How to reach a provider over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpProvider {
+    pub dialect: DialectKind,
+    /// Without a trailing slash.
+    pub base_url: String,
+    pub key: Option<Secret>,
+    pub optional: bool,
+    pub discover: bool,
+    pub quirks: Quirks,
+    /// Azure's `api-version`, Anthropic's `anthropic-version`; the dialect's own where absent.
+    pub api_version: Option<String>,
+    /// Where requests are signed for (Bedrock).
+    pub region: Option<String>,
+    /// AWS's credentials, where requests are signed in place of carrying a key.
+    pub aws: Option<AwsKeys>,
+    pub connect_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// AWS's credentials.
+#[derive(Clone, Debug)]
+pub struct AwsKeys {
+    pub access_key: Secret,
+    pub secret_key: Secret,
+    pub session_token: Option<Secret>,
+}
+
+/// What an OpenAI-compatible endpoint takes differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quirks {
+    /// The name that it wants the answer's limit to have; `None`: as the client wrote it.
+    pub max_tokens: Option<MaxTokens>,
+    /// Whether it may be asked for usage in streams (`stream_options`).
+    pub stream_usage: bool,
+    /// Parameters that it refuses, left out.
+    pub drop: Vec<String>,
+}
+
+/// The two names of the answer's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxTokens {
+    /// `max_tokens`
+    Older,
+    /// `max_completion_tokens`
+    Newer,
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Quirks { max_tokens: None, stream_usage: true, drop: Vec::new() }
+    }
+}
+
+/// The model in this process.
+#[derive(Clone, Debug)]
+pub struct LocalProvider {
+    pub model: String,
+    pub max_concurrent: usize,
+    pub queue: usize,
+    pub max_output_tokens: u64,
+}
+
+/// The provider, or the reason why an optional one is left out.
+///
+/// # Errors
+/// [`crate::error::Error::Config`] with the key and what was expected.
+pub(super) fn resolve(
+    check: &Check<'_>,
+    name: &str,
+    raw: &RawProvider,
+) -> Result<std::result::Result<ProviderKind, String>> {
+    let table = format!("provider `{name}`");
+    match check.need(&table, "kind", raw.kind.clone())?.as_str() {
+        "local" => Ok(Ok(ProviderKind::Local(LocalProvider {
+            model: check.need(&table, "model", raw.model.clone())?,
+            max_concurrent: check.positive(&table, "max_concurrent", raw.max_concurrent)?,
+            queue: check.need(&table, "queue", raw.queue)?,
+            max_output_tokens: check.positive(
+                &table,
+                "max_output_tokens",
+                raw.max_output_tokens.map(|tokens| tokens as usize),
+            )? as u64,
+        }))),
+        kind => http(check, &table, kind, raw),
+    }
+}
+
+fn http(
+    check: &Check<'_>,
+    table: &str,
+    kind: &str,
+    raw: &RawProvider,
+) -> Result<std::result::Result<ProviderKind, String>> {
+    let preset = preset(kind).ok_or_else(|| {
+        let known = super::presets::PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ");
+        check.wrong(format!("{table}.kind"), format!("expected \"local\" or one of {known}, got \"{kind}\""))
+    })?;
+    let optional = raw.optional.unwrap_or(false);
+    let secret = |key: &str, source: &Option<String>| match source {
+        Some(source) => Secret::read(check.file, &format!("{table}.{key}"), source),
+        None => Ok(None),
+    };
+    let aws = match (
+        secret("access_key", &raw.access_key)?,
+        secret("secret_key", &raw.secret_key)?,
+        secret("session_token", &raw.session_token)?,
+    ) {
+        (Some(access_key), Some(secret_key), session_token) => Some(AwsKeys { access_key, secret_key, session_token }),
+        _ => None,
+    };
+    let key = match (&raw.key, aws.is_some()) {
+        (Some(source), _) => match secret("key", &raw.key)? {
+            Some(secret) => Some(secret),
+            None if aws.is_some() => None,
+            None if optional => return Ok(Err(format!("{source} is not set"))),
+            None => {
+                let problem = format!("{source} is not set; set it, or say `optional = true`");
+                return Err(check.wrong(format!("{table}.key"), problem));
+            }
+        },
+        (None, true) => None,
+        // An address of the operator's own may need no key: the preset's is for its own.
+        (None, false) if raw.base_url.is_some() || preset.keys.is_empty() => None,
+        (None, false) => match preset
+            .keys
+            .iter()
+            .find_map(|name| Secret::read(check.file, &format!("{table}.key"), &format!("env:{name}")).transpose())
+        {
+            Some(secret) => Some(secret?),
+            None if optional => return Ok(Err(format!("{} is not set", preset.keys.join(" or ")))),
+            None => {
+                let problem = format!("{} is not set; set it, or say `optional = true`", preset.keys.join(" or "));
+                return Err(check.wrong(format!("{table}.key"), problem));
+            }
+        },
+    };
+    let base_url = match &raw.base_url {
+        Some(url) => url.clone(),
+        None if preset.base_url.is_empty() => {
+            return Err(check.wrong(format!("{table}.base_url"), format!("is missing; \"{kind}\" has none of its own")));
+        }
+        None if preset.base_url.contains("{region}") => {
+            preset.base_url.replace("{region}", &check.need(table, "region", raw.region.clone())?)
+        }
+        None => preset.base_url.into(),
+    };
+    if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+        let problem = format!("expected http://… or https://…, got `{base_url}`");
+        return Err(check.wrong(format!("{table}.base_url"), problem));
+    }
+    let max_tokens = match raw.max_tokens.as_deref() {
+        None => preset.max_tokens,
+        Some("max_tokens") => Some(MaxTokens::Older),
+        Some("max_completion_tokens") => Some(MaxTokens::Newer),
+        Some(other) => {
+            let problem = format!("expected \"max_tokens\" or \"max_completion_tokens\", got \"{other}\"");
+            return Err(check.wrong(format!("{table}.max_tokens"), problem));
+        }
+    };
+    let millis = |value: Option<u64>, default| Duration::from_millis(value.unwrap_or(default));
+    Ok(Ok(ProviderKind::Http(HttpProvider {
+        dialect: preset.dialect,
+        base_url: base_url.trim_end_matches('/').into(),
+        key,
+        optional,
+        discover: raw.discover.unwrap_or(false),
+        quirks: Quirks {
+            max_tokens,
+            stream_usage: raw.stream_usage.unwrap_or(preset.stream_usage),
+            drop: raw.drop.clone().unwrap_or_else(|| preset.quirks().drop),
+        },
+        api_version: raw.api_version.clone(),
+        region: raw.region.clone(),
+        aws,
+        connect_timeout: millis(raw.connect_timeout_ms, 5_000),
+        first_byte_timeout: millis(raw.first_byte_timeout_ms, 300_000),
+        idle_timeout: millis(raw.idle_timeout_ms, 120_000),
+    })))
+}

@@ -1,0 +1,275 @@
+//! An endpoint on the network: sends what its dialect words, and hands back what its dialect reads.
+
+use super::dialect::{self, Asked, Dialect, Frame, Framing, Outgoing, Reader};
+use super::{Body, Call, Failure, FailureKind, Provider, Reply, frames, sse};
+use crate::chat::Needs;
+use crate::config::HttpProvider;
+use crate::error::{Error, Result as StartResult};
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, Stream, StreamExt};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// A whole answer larger than this is not one.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Bytes of an upstream's error body that are read and passed on.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// Headers in which providers tell of their limits begin so.
+const LIMIT_HEADERS: [&str; 4] = ["x-ratelimit", "anthropic-ratelimit", "ratelimit", "retry-after"];
+
+/// Headers in which providers name a request, the first that is there counts.
+const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];
+
+/// An endpoint and its dialect.
+pub struct Http {
+    config: HttpProvider,
+    dialect: Box<dyn Dialect>,
+    client: reqwest::Client,
+}
+
+#[derive(Deserialize)]
+struct ModelList {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+}
+
+impl Http {
+    /// Prepares connections to the endpoint; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when TLS cannot be set up.
+    pub fn new(name: &str, config: HttpProvider) -> StartResult<Self> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(config.connect_timeout)
+            .read_timeout(config.idle_timeout.max(config.first_byte_timeout))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| Error::Internal(format!("provider `{name}`: {}", chain(&error))))?;
+        let dialect = dialect::of(&config);
+        Ok(Http { config, dialect, client })
+    }
+
+    /// The models the endpoint offers.
+    ///
+    /// # Errors
+    /// A [`Failure`] when it cannot be reached, refuses, or sends something else.
+    pub async fn models(&self) -> Result<Vec<String>, Failure> {
+        let limit = self.config.connect_timeout * 3;
+        let list = async {
+            let url = format!("{}/models", self.config.base_url);
+            let mut request = self.client.get(url).build().map_err(unreachable)?;
+            self.dialect.sign(&mut request, &self.config)?;
+            let response = self.client.execute(request).await.map_err(unreachable)?;
+            if !response.status().is_success() {
+                return Err(self.rejected(response).await);
+            }
+            let body = read_bounded(response, MAX_ANSWER_BYTES).await?;
+            let list: ModelList = serde_json::from_slice(&body)
+                .map_err(|error| Failure::new(FailureKind::Garbage, format!("its model list: {error}")))?;
+            Ok(list.data.into_iter().map(|model| model.id).collect())
+        };
+        tokio::time::timeout(limit, list)
+            .await
+            .unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "its model list did not come in time")))
+    }
+
+    /// A provider that repeats our key in its error body must not hand it to the client.
+    fn without_key(&self, failure: Failure) -> Failure {
+        let Some(key) = &self.config.key else { return failure };
+        let hide = |body: Bytes| match String::from_utf8_lossy(&body) {
+            text if text.contains(key.reveal()) => Bytes::from(text.replace(key.reveal(), "[key]")),
+            _ => body.clone(),
+        };
+        Failure { body: failure.body.map(hide), ..failure }
+    }
+
+    async fn post(&self, call: &Call) -> Result<Reply, Failure> {
+        let Outgoing { path, body, headers, warnings } = self.dialect.request(&call.request, &call.model)?;
+        let url = format!("{}{path}", self.config.base_url);
+        let mut request = self.client.post(url).body(body).build().map_err(unreachable)?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().extend(headers);
+        self.dialect.sign(&mut request, &self.config)?;
+        let response = tokio::time::timeout(self.config.first_byte_timeout, self.client.execute(request))
+            .await
+            .map_err(|_| late(self.config.first_byte_timeout))?
+            .map_err(unreachable)?;
+        if !response.status().is_success() {
+            return Err(self.without_key(self.rejected(response).await));
+        }
+        let (request_id, limits) = (request_id(response.headers()), limits(response.headers()));
+        let asked = Asked::of(call);
+        let body = match call.request.stream {
+            true => Body::Events(self.events(response, &asked)?),
+            false => {
+                let whole =
+                    tokio::time::timeout(self.config.first_byte_timeout, read_bounded(response, MAX_ANSWER_BYTES));
+                let whole = whole.await.map_err(|_| late(self.config.first_byte_timeout))??;
+                Body::Whole(self.dialect.answer(whole, &asked)?)
+            }
+        };
+        Ok(Reply { body, request_id, limits, warnings })
+    }
+
+    /// The stream's events in OpenAI's words.
+    fn events(
+        &self,
+        response: reqwest::Response,
+        asked: &Asked,
+    ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
+        let framing = self.dialect.framing();
+        let expected = match framing {
+            Framing::ServerSentEvents => "text/event-stream",
+            Framing::AwsEventStream => "application/vnd.amazon.eventstream",
+        };
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with(expected) {
+            return Err(Failure::new(FailureKind::Garbage, format!("a stream was asked for, `{kind}` came")));
+        }
+        let chunks = chunks(response, self.config.idle_timeout);
+        let frames = match framing {
+            Framing::ServerSentEvents => sse::events(chunks),
+            Framing::AwsEventStream => frames::events(chunks),
+        };
+        Ok(match self.dialect.reader(asked) {
+            None => frames,
+            Some(reader) => translated(frames, reader),
+        })
+    }
+
+    /// An answer that is no success.
+    async fn rejected(&self, response: reqwest::Response) -> Failure {
+        let status = response.status().as_u16();
+        let limits = limits(response.headers());
+        let retry_after_s = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.trim().parse().ok());
+        let body = read_bounded(response, MAX_ERROR_BYTES).await.ok();
+        let said = body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+        let refusal = self.dialect.refusal(status, &said);
+        let kind = refusal.kind.unwrap_or(match status {
+            401..=404 => FailureKind::Misconfigured,
+            408 | 504 => FailureKind::Timeout,
+            429 | 529 => FailureKind::Busy,
+            400..=499 => FailureKind::Refused,
+            300..=399 => FailureKind::Misconfigured,
+            _ => FailureKind::Down,
+        });
+        let message = match kind {
+            FailureKind::Misconfigured => format!("answered {status}: check its base_url, key and model name"),
+            _ => format!("answered {status}"),
+        };
+        let body = match refusal.message {
+            Some(message) => Some(Bytes::from(serde_json::json!({"error": {"message": message}}).to_string())),
+            None => body,
+        };
+        Failure { status: Some(status), retry_after_s, body, code: refusal.code, limits, ..Failure::new(kind, message) }
+    }
+}
+
+impl Provider for Http {
+    fn send(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
+        Box::pin(async move { self.post(&call).await })
+    }
+
+    fn impossible(&self, needs: &Needs) -> Option<&'static str> {
+        self.dialect.impossible(needs)
+    }
+}
+
+/// What a dialect's reader makes of the frames, an event at a time.
+fn translated(
+    frames: BoxStream<'static, Result<Bytes, Failure>>,
+    reader: Box<dyn Reader>,
+) -> BoxStream<'static, Result<Bytes, Failure>> {
+    let said = frames.map(Some).chain(futures::stream::iter([None]));
+    let read = said.scan((reader, false), |(reader, failed), frame| {
+        let events = match frame {
+            _ if *failed => return futures::future::ready(None),
+            Some(Ok(bytes)) => match sse::frame(&bytes) {
+                Some((name, data)) => reader.frame(Frame { name: name.as_deref(), data: data.as_bytes() }),
+                None => Ok(Vec::new()),
+            },
+            Some(Err(failure)) => Err(failure),
+            None => Ok(reader.end()),
+        };
+        *failed = events.is_err();
+        let events: Vec<_> = match events {
+            Ok(events) => events.into_iter().map(Ok).collect(),
+            Err(failure) => vec![Err(failure)],
+        };
+        futures::future::ready(Some(futures::stream::iter(events)))
+    });
+    read.flatten().boxed()
+}
+
+/// The provider's own name for this request.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    REQUEST_IDS.iter().find_map(|name| headers.get(*name)?.to_str().ok()).map(String::from)
+}
+
+/// What the provider says of its limits.
+fn limits(headers: &HeaderMap) -> Vec<(String, String)> {
+    let told = headers.iter().filter(|(name, _)| LIMIT_HEADERS.iter().any(|start| name.as_str().starts_with(start)));
+    told.filter_map(|(name, value)| Some((name.as_str().to_string(), value.to_str().ok()?.to_string()))).collect()
+}
+
+/// The body's chunks, with a limit on the silence between two of them.
+fn chunks(response: reqwest::Response, idle: Duration) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+    futures::stream::unfold(Some(response.bytes_stream().boxed()), move |source| async move {
+        let mut source = source?;
+        match tokio::time::timeout(idle, source.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(source))),
+            Ok(Some(Err(error))) => {
+                Some((Err(Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error)))), None))
+            }
+            Ok(None) => None,
+            Err(_) => Some((Err(late(idle)), None)),
+        }
+    })
+}
+
+async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes, Failure> {
+    let mut body = BytesMut::new();
+    let mut source = response.bytes_stream();
+    while let Some(chunk) = source.next().await {
+        body.extend_from_slice(
+            &chunk
+                .map_err(|error| Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error))))?,
+        );
+        if body.len() > limit {
+            return Err(Failure::new(FailureKind::Garbage, format!("an answer of more than {limit} bytes")));
+        }
+    }
+    Ok(body.freeze())
+}
+
+fn unreachable(error: reqwest::Error) -> Failure {
+    let kind = if error.is_timeout() { FailureKind::Timeout } else { FailureKind::Down };
+    Failure { sent: !error.is_connect(), ..Failure::new(kind, chain(&error)) }
+}
+
+fn late(limit: Duration) -> Failure {
+    Failure::new(FailureKind::Timeout, format!("nothing came for {} ms", limit.as_millis()))
+}
+
+/// An error and what lies beneath it, without the address, which may hold credentials.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text = if text.is_empty() { cause.to_string() } else { format!("{text}: {cause}") };
+        next = cause.source();
+    }
+    if text.is_empty() { "the request failed".into() } else { text }
+}
