@@ -11,6 +11,7 @@
 //! | the arithmetic of the two, in vector instructions | `kernels/` |
 //! | what the caller wants; class and deployment chosen by it | `policy/` |
 //! | attempts, streaming, what is recorded when the body ends | `forward.rs`, `record/` |
+//! | who may be asked now: rates, breakers, requests in flight, the queue | `limits/` |
 //! | who answers: OpenAI-compatible endpoints, the local model | `providers/` |
 //! | the value everything else reads | `decision.rs` |
 //! | exemplars, feedback and retraining while it runs | `teaching/` |
@@ -36,6 +37,7 @@ pub mod forward;
 pub mod http;
 #[expect(unsafe_code, reason = "vector instructions; nowhere else is any unsafe code")]
 mod kernels;
+pub mod limits;
 pub mod money;
 pub mod policy;
 pub mod providers;
