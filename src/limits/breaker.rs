@@ -208,6 +208,7 @@ mod tests {
         for _ in 0..PROBES {
             let probe = breaker.begin();
             assert!(probe.is_some() && !breaker.is_closed());
+            assert!(!breaker.gave_up(Some(1)), "a probe of the first half-open time");
             breaker.succeeded(now, probe);
         }
         assert!(breaker.is_closed());
