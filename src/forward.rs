@@ -59,7 +59,10 @@ pub async fn forward(router: Arc<Router>, request: ChatRequest, decision: Decisi
     let candidates: Vec<String> = decision.candidates().take(decision.policy.max_attempts).map(String::from).collect();
     for name in &candidates {
         let Some(deployment) = router.fleet.named(name) else { continue };
-        let in_flight = router.health.begin(name);
+        // The first byte of an answer that comes whole is its last.
+        let score = decision.deployments.iter().find(|score| score.deployment == *name && !request.stream);
+        let whole_ms = score.map_or(0.0, |score| score.generation_ms);
+        let in_flight = router.health.begin_named(name, decision.features.tokens_in, whole_ms);
         recorder.begin(name);
         let attempt = tokio::time::timeout_at(deadline.into(), first_byte(deployment, &request)).await;
         let attempt =
@@ -122,9 +125,10 @@ fn answer(
     decision: Decision,
     deployment: &Deployment,
     first: First,
-    in_flight: InFlight,
+    mut in_flight: InFlight,
     include_usage: bool,
 ) -> Answer {
+    in_flight.first_byte();
     recorder.answering(deployment);
     let body = match first {
         First::Whole { body, event, request_id } => {
@@ -241,6 +245,9 @@ struct Recorder {
     /// The class was chosen for this prompt, so the length of the answer is one of this class.
     teaches: bool,
     request_id: Option<String>,
+    /// Estimated tokens and images of the prompt.
+    tokens_in: u64,
+    images: usize,
     written: bool,
 }
 
@@ -263,6 +270,8 @@ impl Recorder {
             cut: false,
             teaches: matches!(decision.basis, Basis::Classified | Basis::ClassNamed),
             request_id: None,
+            tokens_in: decision.features.tokens_in,
+            images: decision.features.images,
             written: false,
         }
     }
@@ -276,7 +285,7 @@ impl Recorder {
         self.waiting = false;
         // A request that is itself at fault says nothing about the deployment.
         if failure.is_some_and(Failure::is_retryable) {
-            self.router.health.failed(&self.begun.0);
+            self.router.health.failed_named(&self.begun.0, millis(self.begun.1));
         }
         self.attempts.push(Attempt {
             deployment: self.begun.0.clone(),
@@ -290,7 +299,7 @@ impl Recorder {
     fn abandoned(&mut self) {
         let waited_ms = millis(self.begun.1);
         if waited_ms > PATIENCE * self.router.health.of(&self.begun.0).ttft_ms {
-            self.router.health.failed(&self.begun.0);
+            self.router.health.failed_named(&self.begun.0, waited_ms);
         }
         let error = Some("the client left before the first byte".into());
         self.attempts.push(Attempt { deployment: self.begun.0.clone(), status: None, error, duration_ms: waited_ms });
@@ -305,7 +314,7 @@ impl Recorder {
     fn broke(&mut self, why: &str) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.error = Some(why.into());
-            self.router.health.failed(&attempt.deployment);
+            self.router.health.failed_named(&attempt.deployment, millis(self.begun.1));
         }
     }
 
@@ -330,8 +339,11 @@ impl Recorder {
                 total_ms: millis(self.begun.1),
                 tokens: self.usage.map(|usage| usage.completion_tokens),
                 teaches: (self.teaches && !self.cut).then_some(self.class.as_str()),
+                tokens_in: self.tokens_in,
+                counted_in: self.usage.filter(|_| self.images == 0).map(|usage| usage.prompt_tokens),
+                other_text: false,
             };
-            self.router.health.answered(deployment, &seen);
+            self.router.health.answered_named(deployment, &seen);
         }
         let cost = self.cost();
         tracing::info!(

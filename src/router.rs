@@ -66,7 +66,9 @@ impl Router {
     /// configuration lacks.
     pub fn new(config: Config, model: RoutingModel, reader: Reader, fleet: Fleet) -> Result<Self> {
         fits(&config, reader.embedder.spec(), &model)?;
-        let (decisions, health) = (Decisions::new(config.record.keep), HealthBook::new(config.record.clone()));
+        let names = fleet.all().iter().map(|deployment| (&*deployment.config.name, &*deployment.config.model));
+        let health = HealthBook::new(config.record.clone(), names);
+        let decisions = Decisions::new(config.record.keep);
         let teaching = Teaching::new(&config);
         model.grow_graph();
         Ok(Router { config, model: ArcSwap::from_pointee(model), reader, fleet, decisions, health, teaching })
@@ -358,7 +360,7 @@ impl Router {
                 score.out = Some(format!("serves neither `{class}` nor a class that covers it"));
             }
         }
-        rank::rank(deployments, policy, |deployment| self.health.last_chosen(deployment))
+        rank::rank(deployments, policy, |deployment| self.health.last_chosen_named(deployment))
     }
 
     fn neighbors(&self, model: &RoutingModel, estimate: &Estimate) -> Vec<Neighbor> {

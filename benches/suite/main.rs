@@ -2,7 +2,7 @@
 //! `cargo build` has built already, `cargo bench` builds all of them again with the release profile's optimisation.
 //!
 //! ```sh
-//! cargo run -- models pull all-minilm-l6-v2     # all but `index` read the default encoder's weights
+//! cargo run -- models pull all-minilm-l6-v2     # all but `index` and `record` read the default encoder's weights
 //! cargo bench --profile dev                     # one part: `cargo bench --profile dev decide`
 //! cargo bench --profile dev graph -- --ignored  # hnsw_rs's graph of 250,000 exemplars: takes long to build
 //! ```
@@ -14,6 +14,7 @@ mod decide;
 mod embed;
 mod exemplars;
 mod index;
+mod record;
 mod wire;
 
 use waypost::config::{Config, layered};

@@ -66,7 +66,14 @@ table!(RawPolicy {
     quality_floor: f64, worth: f64, value_of_second: f64, tie_share: f64, max_cost: f64, max_latency_ms: f64,
     regions: Vec<String>, max_attempts: usize,
 });
-table!(RawRecord { keep: usize, assumed_ttft_ms: f64, assumed_tokens_per_second: f64, half_life_s: f64 });
+table!(RawRecord {
+    keep: usize,
+    assumed_ttft_ms: f64,
+    assumed_tokens_per_second: f64,
+    half_life_s: f64,
+    baseline_half_life_s: f64,
+    explore_share: f64
+});
 table!(RawAdmin { key: String });
 table!(RawTeaching { folder: String, max_exemplars: usize, max_candidates: usize, recipe: String });
 table!(RawClass { name: String, enabled: bool, description: String, covers: Vec<String>, output_tokens: u64 });

@@ -84,6 +84,9 @@ pub struct RecordConfig {
     pub assumed_ttft_ms: f64,
     pub assumed_tokens_per_second: f64,
     pub half_life_s: f64,
+    pub baseline_half_life_s: f64,
+    /// At most this share of requests tries a deployment that is not the best, 0..1.
+    pub explore_share: f64,
 }
 
 /// `[admin]`.
@@ -211,6 +214,10 @@ impl Config {
                     .amount("record", "assumed_tokens_per_second", raw.record.assumed_tokens_per_second)?
                     .max(0.1),
                 half_life_s: check.amount("record", "half_life_s", raw.record.half_life_s)?.max(0.1),
+                baseline_half_life_s: check
+                    .amount("record", "baseline_half_life_s", raw.record.baseline_half_life_s)?
+                    .max(0.1),
+                explore_share: check.share("record", "explore_share", raw.record.explore_share)?,
             },
             admin: AdminConfig { key: check.admin_key(raw.admin.key.as_deref())? },
             teaching: check.teaching(&raw.teaching)?,
@@ -279,6 +286,13 @@ impl Check<'_> {
             return Ok(value);
         }
         Err(self.wrong(format!("{table}.{key}"), format!("expected a number of at least 0, got {value}")))
+    }
+
+    fn share(&self, table: &str, key: &str, value: Option<f64>) -> Result<f64> {
+        match self.amount(table, key, value)? {
+            value if value <= 1.0 => Ok(value),
+            value => Err(self.wrong(format!("{table}.{key}"), format!("expected a share from 0 to 1, got {value}"))),
+        }
     }
 
     /// A key that is named must be there: without one, /admin would be open to this whole machine.

@@ -1,8 +1,8 @@
 //! What is remembered: recent decisions for `/explain` (`decisions.rs`), and what was measured of each deployment
-//! (`health.rs`), which the next decision reads.
+//! (`health/`), which the next decision reads.
 
 mod decisions;
 mod health;
 
 pub use decisions::Decisions;
-pub use health::{Health, HealthBook, InFlight, Seen};
+pub use health::{Alarm, Health, HealthBook, InFlight, Length, Now, Prompt, Saved, Seen, What};

@@ -148,10 +148,10 @@ async fn a_dearer_second_chooses_the_faster_deployment() {
     let router =
         Bench::new("").with("slow", &["*"], (1.0, 1.0), answer()).with("fast", &["*"], (20.0, 20.0), answer()).router();
     let seen =
-        |ttft_ms| Seen { ttft_ms: Some(ttft_ms), total_ms: ttft_ms + ttft_ms * 10.0, tokens: Some(100), teaches: None };
+        |ttft_ms| Seen { ttft_ms: Some(ttft_ms), total_ms: ttft_ms * 11.0, tokens: Some(100), ..Seen::default() };
     for _ in 0..200 {
-        router.health.answered("slow", &seen(3_000.0));
-        router.health.answered("fast", &seen(50.0));
+        router.health.answered_named("slow", &seen(3_000.0));
+        router.health.answered_named("fast", &seen(50.0));
     }
     let request = ChatRequest::from_prompt(PLAIN[2].1).unwrap();
     let decide = |policy: String| {
