@@ -127,7 +127,7 @@ pub struct DeploymentScore {
     pub model: String,
     /// Whether it serves the chosen class (otherwise only a class that covers it).
     pub in_class: bool,
-    /// Prompt tokens times their price.
+    /// Prompt tokens times their price, and what the request itself costs.
     #[schema(value_type = f64)]
     pub input_cost: Money,
     /// Expected answer tokens times their price.
@@ -135,6 +135,8 @@ pub struct DeploymentScore {
     pub output_cost: Money,
     /// Expected answer tokens.
     pub output_tokens: u64,
+    /// Whether its price is known; where not, the costs are those of the dearest known deployment of its classes.
+    pub price_known: bool,
     /// Expected milliseconds to the first token.
     pub ttft_ms: f64,
     /// Expected milliseconds from the first token to the last.
@@ -218,7 +220,7 @@ pub struct Outcome {
     pub attempts: Vec<Attempt>,
     /// Tokens as the provider counted them.
     pub usage: Option<Usage>,
-    /// Dollars, from the usage.
+    /// Dollars, from the usage; absent where the price or the usage is not known.
     #[schema(value_type = Option<f64>)]
     pub cost: Option<Money>,
     /// Milliseconds from the request to the first byte of the answer.
@@ -259,10 +261,22 @@ pub struct Attempt {
 /// Tokens of one answer, as the provider counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Usage {
+    /// All tokens of the prompt: those read from a cache and those written to one among them.
     pub prompt_tokens: u64,
     /// Of these, read from the provider's cache.
     pub cached_tokens: u64,
+    /// Of the prompt, written to the provider's cache, however long it is kept.
+    pub cache_write_tokens: u64,
+    /// Of those written, kept for an hour or more.
+    pub cache_write_1h_tokens: u64,
+    /// Of the prompt, sound.
+    pub audio_tokens: u64,
+    /// All tokens of the answer: reasoning and sound among them.
     pub completion_tokens: u64,
+    /// Of these, reasoning.
+    pub reasoning_tokens: u64,
+    /// Of the answer, sound.
+    pub completion_audio_tokens: u64,
 }
 
 impl Decision {

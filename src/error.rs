@@ -58,6 +58,9 @@ pub enum Error {
     /// A routing model or its training data cannot be used.
     #[error("{0}")]
     Model(String),
+    /// The catalogue of models and prices cannot be used, imported or fetched.
+    #[error("{0}")]
+    Catalog(String),
     /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, source: std::io::Error },
@@ -88,7 +91,12 @@ impl Error {
             Error::Busy { .. } => 429,
             Error::Overloaded { .. } => 503,
             Error::Refused { status, .. } | Error::Upstream { status, .. } => *status,
-            Error::Config { .. } | Error::Weights(_) | Error::Model(_) | Error::Io { .. } | Error::Internal(_) => 500,
+            Error::Config { .. }
+            | Error::Weights(_)
+            | Error::Model(_)
+            | Error::Catalog(_)
+            | Error::Io { .. }
+            | Error::Internal(_) => 500,
         }
     }
 

@@ -4,6 +4,7 @@
 //! After it, a break is an explicit error event, never a clean end. What came of it is recorded when the body ends,
 //! however it ends: `Recorder` is dropped with the body.
 
+use crate::catalog::{Prices, Terms};
 use crate::chat::ChatRequest;
 use crate::decision::{Attempt, Basis, Decision, End, Outcome, Usage};
 use crate::error::Error;
@@ -236,7 +237,8 @@ struct Recorder {
     begun: (String, Instant),
     waiting: bool,
     deployment: Option<String>,
-    prices: Option<[Money; 3]>,
+    /// What the deployment that answers costs, where it is known, and its region.
+    prices: Option<(Arc<Prices>, Option<String>)>,
     usage: Option<Usage>,
     ttft_ms: Option<f64>,
     streamed: bool,
@@ -307,7 +309,8 @@ impl Recorder {
 
     fn answering(&mut self, deployment: &Deployment) {
         self.deployment = Some(deployment.config.name.clone());
-        self.prices = Some([deployment.config.input, deployment.config.cached_input, deployment.config.output]);
+        let config = &deployment.config;
+        self.prices = config.price_known.then(|| (config.prices.clone(), config.region.clone()));
         self.ttft_ms = Some(millis(self.start));
     }
 
@@ -318,14 +321,10 @@ impl Recorder {
         }
     }
 
+    /// Dollars, where both the price and the tokens are known.
     fn cost(&self) -> Option<Money> {
-        let (usage, [input, cached, output]) = (self.usage?, self.prices?);
-        let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
-        Some(
-            input.times(fresh)
-                + cached.times(usage.cached_tokens.min(usage.prompt_tokens))
-                + output.times(usage.completion_tokens),
-        )
+        let (prices, region) = self.prices.as_ref()?;
+        Some(prices.cost(&self.usage?, &Terms::now(region.as_deref())).total())
     }
 
     fn finish(&mut self, end: End) {

@@ -13,6 +13,7 @@
 //! | attempts, streaming, what is recorded when the body ends | `forward.rs`, `record/` |
 //! | who may be asked now: rates, breakers, requests in flight, the queue | `limits/` |
 //! | who answers: OpenAI-compatible endpoints, the local model | `providers/` |
+//! | what models cost and can do: prices, the catalogue and its import | `catalog/` |
 //! | the value everything else reads | `decision.rs` |
 //! | exemplars, feedback and retraining while it runs | `teaching/` |
 //! | routes and error bodies | `http/` |
@@ -22,9 +23,10 @@
 //! | how fast its parts are | `../benches/suite/` |
 //!
 //! Dependencies point one way: `main → cli → http → router → {embedder, classifier, policy, providers, record} →
-//! {chat, config, error}`; embedder and classifier compute with kernels; training reads embedder and classifier only;
+//! {chat, config, catalog, error}`; embedder and classifier compute with kernels; training reads embedder and classifier only;
 //! teaching changes the router's model and starts training as a process of its own.
 
+pub mod catalog;
 pub mod chat;
 pub mod classifier;
 pub mod cli;

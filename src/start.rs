@@ -4,6 +4,7 @@ use crate::classifier::RoutingModel;
 use crate::config::{Config, EmbedderConfig};
 use crate::embedder::{Embedder, Encoder, EncoderSpec, Pooling};
 use crate::error::{Error, Result};
+use crate::money::Money;
 use crate::providers::Fleet;
 use crate::reader::Reader;
 use crate::router::Router;
@@ -31,6 +32,15 @@ pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
     });
     let (encoder, model, deadline) = loading.await.map_err(|error| Error::Internal(format!("loading: {error}")))??;
     let embedder = Embedder::start(encoder, config.embedder.threads, config.embedder.queue, deadline)?;
+    for deployment in config.deployments.iter().filter(|deployment| !deployment.price_known) {
+        let rates = deployment.prices.standard.rates;
+        tracing::warn!(
+            deployment = deployment.name,
+            assumed_input = rates.input.map(Money::dollars_per_mtok),
+            assumed_output = rates.output.map(Money::dollars_per_mtok),
+            "its price is not known: no costs are recorded, and it is ranked at these dollars per million tokens. Set `input` and `output`, or `catalog`"
+        );
+    }
     let fleet = Fleet::start(&config, &cache).await?;
     let reader = Reader::new(embedder, config.routing.early_exit, config.routing.remembered);
     Router::new(config, model, reader, fleet).map(Arc::new)

@@ -2,6 +2,7 @@
 
 use super::data::Data;
 use super::{Global, print_json};
+use crate::catalog::Terms;
 use crate::classifier::RoutingModel;
 use crate::classifier::head::Teaching;
 use crate::config::{ClassConfig, Config};
@@ -210,7 +211,8 @@ fn cost(class: &ClassConfig, model: &RoutingModel, config: &Config) -> f64 {
         return *cost;
     }
     let prices = config.deployments.iter().filter(|one| one.standby == 0 && one.classes.contains(&class.name));
-    let dollars = prices.map(|one| one.output.times(class.output_tokens).dollars());
+    let dollars = prices
+        .map(|one| one.prices.expected(0, 0, class.output_tokens, &Terms::now(one.region.as_deref())).output.dollars());
     dollars.min_by(f64::total_cmp).unwrap_or(0.0)
 }
 

@@ -57,6 +57,12 @@ fn check(global: &Global) -> Result<()> {
         config.classes.len(),
         model.title()
     );
+    for unknown in config.deployments.iter().filter(|deployment| !deployment.price_known) {
+        println!(
+            "  WARNING: the price of {} is not known: no costs are recorded, and it counts as the dearest of its classes. Set `input` and `output`, or `catalog`.",
+            unknown.name
+        );
+    }
     for skipped in &config.skipped {
         println!("  left out: provider {} ({})", skipped.provider, skipped.reason);
     }

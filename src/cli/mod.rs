@@ -3,6 +3,7 @@
 
 mod bulk;
 mod calibrate;
+mod catalog;
 mod config;
 mod data;
 mod decide;
@@ -67,6 +68,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Weights of encoders and local models: list, pull, verify; versions of a routing model: versions, rollback.
     Models(models::Models),
+    /// What models cost and can do: import, update, show, diff; price tells what a request costs.
+    Catalog(catalog::CatalogCommand),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
 }
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Eval(command) => command.run(global),
         Command::Calibrate(command) => command.run(global),
         Command::Models(command) => command.run(global),
+        Command::Catalog(command) => command.run(global),
         Command::Config(command) => command.run(global),
     };
     match done {

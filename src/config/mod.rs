@@ -2,6 +2,7 @@
 //! `default.toml` holds every default and documents every key.
 
 mod presets;
+mod price;
 mod provider;
 mod raw;
 mod resolved;
@@ -14,7 +15,7 @@ pub use provider::{
 pub use raw::{DEFAULT, RawConfig, RawPolicy, layered};
 pub use resolved::{
     AdminConfig, ClassConfig, Config, DeploymentConfig, EmbedderConfig, RecordConfig, RoutingConfig, ServerConfig,
-    Skipped, TeachingConfig, cores,
+    Skipped, TeachingConfig, cores, data_folder,
 };
 pub use secret::Secret;
 

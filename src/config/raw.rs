@@ -103,8 +103,17 @@ table!(RawProvider {
 });
 table!(RawDeployment {
     name: String, enabled: bool, provider: String, model: String, aliases: Vec<String>, classes: Vec<String>,
-    input: f64, output: f64, cached_input: f64, context_tokens: u64, max_output_tokens: u64,
+    catalog: String, context_tokens: u64, max_output_tokens: u64,
     vision: bool, tools: bool, json_schema: bool, region: String, standby: u8,
+    input: f64, cached_input: f64, cache_write: f64, cache_write_1h: f64, audio_input: f64,
+    output: f64, reasoning: f64, audio_output: f64, per_request: f64,
+    tiers: Vec<RawRates>, batch: RawRates, period: Vec<RawRates>,
+});
+// Rates of long prompts (`above`), of batches, and of a time (`valid_from`, `valid_until`, `hours`).
+table!(RawRates {
+    above: u64, valid_from: String, valid_until: String, hours: Vec<String>,
+    input: f64, cached_input: f64, cache_write: f64, cache_write_1h: f64, audio_input: f64,
+    output: f64, reasoning: f64, audio_output: f64, tiers: Vec<RawRates>,
 });
 
 /// The shipped defaults.

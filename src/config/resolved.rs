@@ -3,12 +3,13 @@
 use super::provider::ProviderConfig;
 use super::raw::{RawConfig, RawDeployment, RawPolicy, RawTeaching};
 use super::secret::{Secret, to_toml};
+use crate::catalog::{Catalog, Entry, Prices};
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
-use crate::money::Money;
 use crate::policy::Policy;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A checked configuration.
@@ -124,12 +125,11 @@ pub struct DeploymentConfig {
     pub aliases: Vec<String>,
     /// Names of existing classes.
     pub classes: Vec<String>,
-    /// Price of one prompt token.
-    pub input: Money,
-    /// Price of one prompt token read from the provider's cache.
-    pub cached_input: Money,
-    /// Price of one answer token.
-    pub output: Money,
+    /// What it costs; where that is not known, what is assumed of it.
+    pub prices: Arc<Prices>,
+    /// Whether the configuration or the catalogue knows the price. Where not, no cost is recorded, and for ranking it
+    /// counts as the dearest known one of its classes.
+    pub price_known: bool,
     pub context_tokens: u64,
     pub max_output_tokens: u64,
     pub vision: bool,
@@ -306,12 +306,8 @@ impl Check<'_> {
 
     fn teaching(&self, raw: &RawTeaching) -> Result<TeachingConfig> {
         let named = |path: &Option<String>| path.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
-        let data = std::env::var_os("WAYPOST_DATA").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let platform = || directories::ProjectDirs::from("", "", "waypost").map(|dirs| dirs.data_dir().to_path_buf());
-        // Where nothing is known, the folder that the server was started in.
-        let default = || data.or_else(platform).unwrap_or_else(|| "waypost-data".into()).join("teaching");
         Ok(TeachingConfig {
-            folder: named(&raw.folder).unwrap_or_else(default),
+            folder: named(&raw.folder).unwrap_or_else(|| data_folder().join("teaching")),
             max_exemplars: self.positive("teaching", "max_exemplars", raw.max_exemplars)?,
             max_candidates: self.positive("teaching", "max_candidates", raw.max_candidates)?,
             recipe: named(&raw.recipe),
@@ -387,8 +383,9 @@ impl Check<'_> {
         let known: Vec<String> = classes.iter().map(|class| class.name.clone()).collect();
         let mut taken: HashSet<String> = known.iter().cloned().chain(["auto".to_string()]).collect();
         let mut deployments = Vec::new();
+        let catalog = Catalog::current()?;
         for item in raw.deployment.iter().filter(|item| item.enabled != Some(false)) {
-            let deployment = self.deployment(item, &known)?;
+            let deployment = self.deployment(item, &known, &catalog)?;
             let key = format!("deployment `{}`", deployment.name);
             if !raw.provider.iter().any(|provider| provider.name.as_ref() == Some(&deployment.provider)) {
                 return Err(self
@@ -405,39 +402,72 @@ impl Check<'_> {
                 deployments.push(deployment);
             }
         }
+        super::price::assume_unknown(&mut deployments);
         Ok(deployments)
     }
 
-    fn deployment(&self, raw: &RawDeployment, known: &[String]) -> Result<DeploymentConfig> {
+    fn deployment(&self, raw: &RawDeployment, known: &[String], catalog: &Catalog) -> Result<DeploymentConfig> {
         let name = self.need("deployment", "name", raw.name.clone())?;
         let table = format!("deployment `{name}`");
-        let input = self.amount(&table, "input", raw.input)?;
+        let provider = self.need(&table, "provider", raw.provider.clone())?;
+        let model = self.need(&table, "model", raw.model.clone())?;
+        let entry = self.entry(&table, raw, catalog.find(&provider, &model), catalog)?;
+        let limit = |key, own: Option<u64>, listed: Option<u64>| {
+            let unknown = || self.wrong(format!("{table}.{key}"), "is missing, and the catalogue does not know it");
+            own.or(listed).ok_or_else(unknown)
+        };
+        let can = |own: Option<bool>, listed: fn(&Entry) -> bool| own.unwrap_or_else(|| entry.is_some_and(listed));
+        let prices =
+            super::price::prices(raw, entry).map_err(|(key, problem)| self.wrong(format!("{table}.{key}"), problem))?;
         Ok(DeploymentConfig {
-            provider: self.need(&table, "provider", raw.provider.clone())?,
-            model: self.need(&table, "model", raw.model.clone())?,
             aliases: raw.aliases.clone().unwrap_or_default(),
             classes: self.class_names(
                 &format!("{table}: classes"),
                 &self.need(&table, "classes", raw.classes.clone())?,
                 known,
             )?,
-            input: Money::per_mtok(input),
-            cached_input: Money::per_mtok(self.amount(
-                &table,
-                "cached_input",
-                Some(raw.cached_input.unwrap_or(input)),
-            )?),
-            output: Money::per_mtok(self.amount(&table, "output", raw.output)?),
-            context_tokens: self.need(&table, "context_tokens", raw.context_tokens)?,
-            max_output_tokens: self.need(&table, "max_output_tokens", raw.max_output_tokens)?,
-            vision: raw.vision.unwrap_or(false),
-            tools: raw.tools.unwrap_or(false),
-            json_schema: raw.json_schema.unwrap_or(false),
+            price_known: prices.is_some(),
+            prices: Arc::new(prices.unwrap_or_default()),
+            context_tokens: limit("context_tokens", raw.context_tokens, entry.and_then(|entry| entry.context_tokens))?,
+            max_output_tokens: limit(
+                "max_output_tokens",
+                raw.max_output_tokens,
+                entry.and_then(|entry| entry.max_output_tokens.or(entry.context_tokens)),
+            )?,
+            vision: can(raw.vision, |entry| entry.vision),
+            tools: can(raw.tools, |entry| entry.tools),
+            json_schema: can(raw.json_schema, |entry| entry.json_schema),
             region: raw.region.clone(),
             standby: raw.standby.unwrap_or(0),
+            provider,
+            model,
             name,
         })
     }
+
+    /// The catalogue's entry of a deployment: the one that `catalog` names, which must be there, or the one found.
+    fn entry<'a>(
+        &self,
+        table: &str,
+        raw: &RawDeployment,
+        found: Option<&'a Entry>,
+        catalog: &'a Catalog,
+    ) -> Result<Option<&'a Entry>> {
+        let Some(named) = &raw.catalog else { return Ok(found) };
+        let unknown = || {
+            let expected = "expected `provider/model` as `waypost catalog show` lists it";
+            self.wrong(format!("{table}.catalog"), format!("the catalogue has no `{named}`; {expected}"))
+        };
+        catalog.named(named).map(Some).ok_or_else(unknown)
+    }
+}
+
+/// Where Waypost keeps what it is taught and what is imported: `WAYPOST_DATA`, else the platform's data directory, else
+/// a folder in the one that it was started in.
+pub fn data_folder() -> PathBuf {
+    let named = std::env::var_os("WAYPOST_DATA").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let platform = || directories::ProjectDirs::from("", "", "waypost").map(|dirs| dirs.data_dir().to_path_buf());
+    named.or_else(platform).unwrap_or_else(|| "waypost-data".into())
 }
 
 /// More encoder threads than any machine has cores for.

@@ -1,6 +1,7 @@
 //! The choice of a deployment: by expected dollars, where waiting and failing have their price too.
 
 use super::Policy;
+use crate::catalog::Terms;
 use crate::config::DeploymentConfig;
 use crate::decision::DeploymentScore;
 use crate::features::Features;
@@ -19,8 +20,10 @@ pub fn score(deployment: &DeploymentConfig, health: &Health, demand: &Demand<'_>
     let features = demand.features;
     let limit = features.max_tokens.unwrap_or(u64::MAX).min(deployment.max_output_tokens);
     let output_tokens = (demand.output_tokens.round().max(1.0) as u64).min(limit);
-    let input_cost = deployment.input.times(features.tokens_in);
-    let output_cost = deployment.output.times(output_tokens.saturating_mul(features.choices));
+    let terms = Terms::now(deployment.region.as_deref());
+    let answer_tokens = output_tokens.saturating_mul(features.choices);
+    let expected = deployment.prices.expected(features.tokens_in, 0, answer_tokens, &terms);
+    let (input_cost, output_cost) = (expected.input, expected.output);
     let generation_ms = health.ms_per_token * output_tokens as f64;
     let time_cost = demand.policy.value_of_second * (health.ttft_ms + generation_ms) / 1e3;
     let failures = health.failure_share.min(0.95);
@@ -33,6 +36,7 @@ pub fn score(deployment: &DeploymentConfig, health: &Health, demand: &Demand<'_>
         input_cost,
         output_cost,
         output_tokens,
+        price_known: deployment.price_known,
         ttft_ms: health.ttft_ms,
         generation_ms,
         measured: health.measured,

@@ -3,9 +3,9 @@
 use super::Provider;
 use super::http::Http;
 use super::local::Local;
+use crate::catalog::Prices;
 use crate::config::{Config, DeploymentConfig, ProviderKind};
 use crate::error::Result;
-use crate::money::Money;
 use crate::weights::Cache;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,9 +100,8 @@ impl Fleet {
                 model: model.clone(),
                 aliases: Vec::new(),
                 classes: config.classes.iter().map(|class| class.name.clone()).collect(),
-                input: Money::ZERO,
-                cached_input: Money::ZERO,
-                output: Money::ZERO,
+                prices: Prices::free().into(),
+                price_known: true,
                 context_tokens: DISCOVERED_CONTEXT_TOKENS,
                 max_output_tokens: DISCOVERED_CONTEXT_TOKENS,
                 vision: false,

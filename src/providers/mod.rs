@@ -2,6 +2,7 @@
 //! events, each a complete event, always in OpenAI's format. One file (or folder) a provider kind.
 
 pub mod dialect;
+pub mod download;
 pub mod fleet;
 mod frames;
 mod http;

@@ -108,14 +108,19 @@ struct Choice {
 }
 
 /// Usage, read leniently: providers send counts as floats too, and a count that cannot be read must not cost an answer.
-fn usage(raw: &serde_json::Value) -> Option<Usage> {
-    let count = |value: Option<&serde_json::Value>| {
-        value.and_then(serde_json::Value::as_f64).map_or(0, |count| count.max(0.0) as u64)
-    };
+/// DeepSeek tells what it read from its cache beside the details.
+pub fn usage(raw: &serde_json::Value) -> Option<Usage> {
+    let count =
+        |path: &str| raw.pointer(path).and_then(serde_json::Value::as_f64).map_or(0, |count| count.max(0.0) as u64);
     raw.is_object().then(|| Usage {
-        prompt_tokens: count(raw.get("prompt_tokens")),
-        cached_tokens: count(raw.pointer("/prompt_tokens_details/cached_tokens")),
-        completion_tokens: count(raw.get("completion_tokens")),
+        prompt_tokens: count("/prompt_tokens"),
+        cached_tokens: count("/prompt_tokens_details/cached_tokens").max(count("/prompt_cache_hit_tokens")),
+        cache_write_tokens: count("/prompt_tokens_details/cache_write_tokens"),
+        cache_write_1h_tokens: count("/prompt_tokens_details/cache_write_1h_tokens"),
+        audio_tokens: count("/prompt_tokens_details/audio_tokens"),
+        completion_tokens: count("/completion_tokens"),
+        reasoning_tokens: count("/completion_tokens_details/reasoning_tokens"),
+        completion_audio_tokens: count("/completion_tokens_details/audio_tokens"),
     })
 }
 
@@ -234,8 +239,14 @@ mod tests {
         assert!(read(b"data: [DONE]\n\n").done);
         assert!(read(b"data: nonsense\n\n").garbage);
         let usage = read(br#"data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":3}}}"#);
-        assert_eq!(usage.usage, Some(Usage { prompt_tokens: 5, cached_tokens: 3, completion_tokens: 2 }));
+        let counted = Usage { prompt_tokens: 5, cached_tokens: 3, completion_tokens: 2, ..Usage::default() };
+        assert_eq!(usage.usage, Some(counted));
         assert!(usage.only_usage);
+        let more = read(br#"data: {"usage":{"prompt_tokens":90,"prompt_cache_hit_tokens":30,"prompt_tokens_details":{"cache_write_tokens":20,"cache_write_1h_tokens":5},"completion_tokens_details":{"reasoning_tokens":7}}}"#).usage;
+        let more = more.map(|usage| {
+            (usage.cached_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens, usage.reasoning_tokens)
+        });
+        assert_eq!(more, Some((30, 20, 5, 7)));
         assert!(read(br#"data: {"choices":[{"finish_reason":"stop","delta":{}}]}"#).finished);
         assert!(read(br#"data: {"error":{"message":"boom"}}"#).error);
     }

@@ -11,8 +11,10 @@ use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tower::ServiceExt;
+use waypost::catalog::{Prices, Rates};
 use waypost::config::{Config, layered};
 use waypost::embedder::{Embedder, EncoderSpec, Pooling};
+use waypost::money::Money;
 use waypost::providers::{self, Call, Deployment, Failure, Fleet, Provider, Reply};
 use waypost::reader::Reader;
 use waypost::router::Router;
@@ -109,9 +111,9 @@ impl Bench {
         if classes == ["*"] {
             config.classes = self.config.classes.iter().map(|class| class.name.clone()).collect();
         }
-        (config.input, config.output) =
-            (waypost::money::Money::per_mtok(prices.0), waypost::money::Money::per_mtok(prices.1));
-        config.cached_input = waypost::money::Money::per_mtok(prices.0 / 10.0);
+        let [input, cached_input, output] = [prices.0, prices.0 / 10.0, prices.1].map(Money::per_mtok);
+        let rates = Rates { cached_input: Some(cached_input), ..Rates::of(input, output) };
+        (config.prices, config.price_known) = (Prices::flat(rates).into(), true);
         (config.context_tokens, config.max_output_tokens, config.standby) = (100_000, 4_000, 0);
         self.providers.push(provider.clone());
         self.deployments.push(Deployment { config, provider });
