@@ -189,7 +189,7 @@ impl Catalog {
 }
 
 /// Names of one provider that others write in other ways, and ours.
-const NAMES: [(&str, &str); 44] = [
+const NAMES: [(&str, &str); 39] = [
     ("together_ai", "together"),
     ("togetherai", "together"),
     ("fireworks_ai", "fireworks"),
@@ -204,7 +204,6 @@ const NAMES: [(&str, &str); 44] = [
     ("bedrock_mantle", "bedrock-mantle"),
     ("cohere_chat", "cohere"),
     ("x-ai", "xai"),
-    ("codestral", "mistral"),
     ("text-completion-openai", "openai"),
     ("dashscope", "alibaba"),
     ("qwencloud", "alibaba-qwencloud"),
@@ -214,10 +213,8 @@ const NAMES: [(&str, &str); 44] = [
     ("featherless_ai", "featherless"),
     ("novita-ai", "novita"),
     ("moonshotai", "moonshot"),
-    ("volcengine", "volcengine"),
     ("azure_ai", "azure-ai"),
     ("azure-cognitive-services", "azure-ai"),
-    ("meta", "meta"),
     ("meta_llama", "llama"),
     ("github_copilot", "github-copilot"),
     ("friendliai", "friendli"),
@@ -232,8 +229,6 @@ const NAMES: [(&str, &str); 44] = [
     ("gmicloud", "gmi"),
     ("tencent-tokenhub", "tencent"),
     ("opencode_go", "opencode-go"),
-    ("ollama-cloud", "ollama-cloud"),
-    ("empiriolabs", "empiriolabs"),
 ];
 
 /// Our name of a provider: short, in small letters, with `-` between words.
