@@ -73,7 +73,8 @@ fn rates(raw: &Map<String, Value>, end: &str) -> Rates {
     Rates {
         input: rate("input_cost_per_token"),
         cached_input: rate("cache_read_input_token_cost").or_else(|| rate("input_cost_per_token_cache_hit")),
-        cache_write: rate("cache_creation_input_token_cost"),
+        // A write for nothing means that the storage costs nothing: the tokens themselves are paid as prompt.
+        cache_write: rate("cache_creation_input_token_cost").filter(|rate| *rate > Money::ZERO),
         cache_write_1h: rate("cache_creation_input_token_cost_above_1hr")
             .or_else(|| rate("cache_creation_input_token_cost_above_12hr")),
         audio_input: rate("input_cost_per_audio_token"),
@@ -213,6 +214,7 @@ mod tests {
         let table = json!({"azure/x": {
             "litellm_provider": "azure", "mode": "chat", "max_input_tokens": 1e6, "supports_vision": true,
             "input_cost_per_token": 2.5e-06, "output_cost_per_token": "1e-05", "cache_read_input_token_cost": 2.5e-07,
+            "cache_creation_input_token_cost": 0.0,
             "cache_creation_input_token_cost_above_1hr": 6e-06, "input_cost_per_token_above_272k_tokens": 5e-06,
             "input_cost_per_token_batches": 1.25e-06, "input_cost_per_token_above_272k_tokens_priority": 2e-05,
             "regional_processing_uplift_multiplier_eu": 1.1,
