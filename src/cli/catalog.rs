@@ -381,6 +381,7 @@ fn answer(catalog: &Catalog, question: &Question, now: Timestamp) -> std::result
         "input": cost.input,
         "output": cost.output,
         "picodollars": cost.total().picodollars(),
+        "per_request": prices.per_request,
         "rates": prices.rates(usage.prompt_tokens, &terms),
     }))
 }

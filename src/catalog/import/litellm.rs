@@ -53,13 +53,22 @@ fn prices(provider: &str, raw: &Map<String, Value>) -> Prices {
     }
     Prices {
         standard,
-        per_request: money(raw, "input_cost_per_request").unwrap_or_default(),
+        per_request: per_request(provider, raw),
         batch: table(raw, "_batches", first),
         flex: table(raw, "_flex", first),
         priority: table(raw, "_priority", first),
         regions: regions(raw),
         periods: raw.get("off_peak_pricing").and_then(Value::as_object).and_then(off_peak).into_iter().collect(),
     }
+}
+
+/// What a request itself costs. Perplexity searches for each one and asks a fee that grows with how much is searched; the
+/// least is what it takes unless told otherwise. Elsewhere, and for deep research, searches are counted, not requests.
+fn per_request(provider: &str, raw: &Map<String, Value>) -> Money {
+    let searched = raw.get("search_context_cost_per_query").and_then(Value::as_object);
+    let is_fee = provider == "perplexity" && !raw.contains_key("citation_cost_per_token");
+    let fee = searched.filter(|_| is_fee).and_then(|fees| money(fees, "search_context_size_low"));
+    money(raw, "input_cost_per_request").or(fee).unwrap_or_default()
 }
 
 /// Dollars under a key, written as a decimal.
