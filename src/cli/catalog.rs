@@ -1,17 +1,16 @@
-//! `waypost catalog`: what models cost and can do; imported, updated, shown, compared, and what a request costs by it.
+//! `waypost catalog`: what models cost and can do; imported, updated, shown and compared; `price.rs` tells
+//! what a request costs by it.
 
-use super::lines::{self, Output};
-use super::{Global, block_on, print_json};
+use super::price::Price;
+use super::{Global, block_on, lines};
 use crate::catalog::import::{self, From};
-use crate::catalog::{Catalog, Cost, Entry, Rates, Service, Terms, diff};
+use crate::catalog::{Catalog, Entry, Rates, Source, diff};
 use crate::error::{Error, Result};
 use crate::money::Money;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use std::io::{BufRead, Write};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -75,40 +74,6 @@ struct Import {
     /// Write it here instead of where it takes effect.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct Price {
-    /// provider/model, with --usage.
-    #[arg(requires = "usage", required_unless_present = "input")]
-    model: Option<String>,
-    /// Token counts as in a response: {"prompt_tokens", "completion_tokens", "prompt_tokens_details", ...}.
-    #[arg(long, value_name = "JSON")]
-    usage: Option<String>,
-    /// Many at once: {"id"?, "model", "usage", "at"?, "service"?, "region"?} a line; `-` reads standard input. Results go to standard output, a line each.
-    #[arg(long, value_name = "FILE", conflicts_with = "model")]
-    input: Option<PathBuf>,
-    /// The moment of the request; now when absent.
-    #[arg(long, value_name = "TIME")]
-    at: Option<Timestamp>,
-    /// Print as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// A request to be priced.
-#[derive(Deserialize)]
-struct Question {
-    #[serde(default)]
-    id: Option<Value>,
-    model: String,
-    usage: Value,
-    #[serde(default)]
-    at: Option<Timestamp>,
-    #[serde(default)]
-    service: Service,
-    #[serde(default)]
-    region: Option<String>,
 }
 
 impl CatalogCommand {
@@ -175,25 +140,22 @@ fn show(catalog: &Catalog, name: Option<&str>, json: bool) -> Result<()> {
     let provider = import::provider(name);
     let models: Vec<&Entry> = catalog.models.iter().filter(|entry| entry.provider == provider).collect();
     match (catalog.named(name), models.is_empty()) {
-        (Some(entry), _) if json => print_json(entry),
-        (Some(entry), _) => println!("{}", one(entry)),
-        (None, true) => {
-            return Err(Error::Catalog(format!(
-                "the catalogue has neither a provider nor a model `{name}`; `waypost catalog show` lists the providers"
-            )));
-        }
-        (None, false) if json => print_json(&models),
-        (None, false) => println!("{}", listed(&models)),
+        (Some(entry), _) if json => lines::print_json(entry),
+        (Some(entry), _) => lines::print(&one(entry)),
+        (None, true) => Err(Error::Catalog(format!(
+            "the catalogue has neither a provider nor a model `{name}`; `waypost catalog show` lists the providers"
+        ))),
+        (None, false) if json => lines::print_json(&models),
+        (None, false) => lines::print(&listed(&models)),
     }
-    Ok(())
 }
 
 fn show_providers(catalog: &Catalog, json: bool) -> Result<()> {
     let providers = by_provider(catalog);
     if json {
         let count = |(provider, models): &(&str, &[Entry])| json!({"provider": provider, "models": models.len()});
-        print_json(&json!({"sources": catalog.sources, "providers": providers.iter().map(count).collect::<Vec<_>>()}));
-        return Ok(());
+        let providers = providers.iter().map(count).collect::<Vec<_>>();
+        return lines::print_json(&json!({"sources": catalog.sources, "providers": providers}));
     }
     let mut table = table(&["provider", "models", "with a price", "cheapest input $", "dearest output $"]);
     for (provider, models) in providers {
@@ -207,9 +169,10 @@ fn show_providers(catalog: &Catalog, json: bool) -> Result<()> {
         ]);
     }
     right(&mut table, &[1, 2, 3, 4]);
-    println!("{table}");
+    lines::print(&table)?;
     for source in &catalog.sources {
-        println!("{} models from {} {}, read on {}", source.models, source.name, source.version, source.date);
+        let Source { models, name, version, date, .. } = source;
+        lines::print(&format!("{models} models from {name} {version}, read on {date}"))?;
     }
     Ok(())
 }
@@ -300,8 +263,7 @@ fn exceptions(entry: &Entry) -> String {
 fn compare(new: &Catalog, json: bool) -> Result<()> {
     let differences = diff::differences(&*Catalog::current()?, new);
     if json {
-        print_json(&differences);
-        return Ok(());
+        return lines::print_json(&differences);
     }
     let mut table = table(&["model", "", "what", "from", "to", "%"]);
     let number = |value: Option<f64>| value.map_or("-".into(), |value| value.to_string());
@@ -317,73 +279,7 @@ fn compare(new: &Catalog, json: bool) -> Result<()> {
         }
     }
     right(&mut table, &[3, 4, 5]);
-    println!("{table}\n{} models differ", differences.len());
-    Ok(())
-}
-
-impl Price {
-    fn run(self) -> Result<()> {
-        let catalog = Catalog::current()?;
-        let at = self.at.unwrap_or_else(Timestamp::now);
-        match (self.input, self.model, self.usage) {
-            (Some(input), _, _) => answer_all(&catalog, &input, at),
-            (None, Some(model), Some(usage)) => {
-                let usage = serde_json::from_str(&usage)
-                    .map_err(|error| Error::Catalog(format!("--usage is no JSON: {error}")))?;
-                let service = Service::Standard;
-                let question = Question { id: None, model, usage, at: None, service, region: None };
-                let answer = answer(&catalog, &question, at).map_err(Error::Catalog)?;
-                match self.json {
-                    true => print_json(&answer),
-                    false => println!("{}: ${}", answer["entry"].as_str().unwrap_or("?"), answer["dollars"]),
-                }
-                Ok(())
-            }
-            _ => Err(Error::Catalog("expected provider/model with --usage, or --input".into())),
-        }
-    }
-}
-
-/// Answers a file of questions, in order; a line that cannot be answered has an `error`.
-fn answer_all(catalog: &Catalog, input: &Path, at: Timestamp) -> Result<()> {
-    let (file, mut output) = Output::open(Path::new("-"))?;
-    let mut failed = 0;
-    for line in lines::input(input)?.lines() {
-        let line = line.map_err(Error::io(input))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let question = serde_json::from_str::<Question>(&line).map_err(|error| (None, error.to_string()));
-        let answer = question.and_then(|asked| answer(catalog, &asked, at).map_err(|error| (asked.id, error)));
-        failed += usize::from(answer.is_err());
-        let line = answer.unwrap_or_else(|(id, error)| json!({"id": id, "error": error}));
-        writeln!(output, "{line}").map_err(Error::io(input))?;
-    }
-    output.flush().map_err(Error::io(input))?;
-    file.finish()?;
-    match failed {
-        0 => Ok(()),
-        failed => Err(Error::Catalog(format!("{failed} lines have no price; their output lines have an `error`"))),
-    }
-}
-
-fn answer(catalog: &Catalog, question: &Question, now: Timestamp) -> std::result::Result<Value, String> {
-    let name = &question.model;
-    let entry = catalog.named(name).ok_or_else(|| format!("the catalogue has no `{name}`"))?;
-    let prices = entry.prices.as_ref().ok_or_else(|| format!("the price of `{name}` is not known"))?;
-    let usage = crate::providers::sse::usage(&question.usage).ok_or("`usage` is no JSON object")?;
-    let terms = Terms { at: question.at.unwrap_or(now), service: question.service, region: question.region.as_deref() };
-    let cost: Cost = prices.cost(&usage, &terms);
-    Ok(json!({
-        "id": question.id,
-        "entry": entry.name(),
-        "dollars": cost.total(),
-        "input": cost.input,
-        "output": cost.output,
-        "picodollars": cost.total().picodollars(),
-        "per_request": prices.per_request,
-        "rates": prices.rates(usage.prompt_tokens, &terms),
-    }))
+    lines::print(&format!("{table}\n{} models differ", differences.len()))
 }
 
 /// Dollars per million tokens.

@@ -56,3 +56,16 @@ fn part(path: &Path) -> Result<tempfile::NamedTempFile> {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     builder.tempfile_in(folder).map_err(Error::io(folder))
 }
+
+/// Prints a result of many lines. Who has read enough of them (`| head`) has done nothing wrong.
+pub fn print(text: &impl std::fmt::Display) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("(standard output)")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The same as JSON, for machines.
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value).expect("results serialise"))
+}

@@ -13,6 +13,7 @@ mod explain;
 mod job;
 mod lines;
 mod models;
+mod price;
 mod serve;
 mod train;
 

@@ -89,7 +89,7 @@ pub fn config(text: &str) -> Config {
 pub struct Bench {
     pub config: Config,
     pub providers: Vec<Arc<Scripted>>,
-    deployments: Vec<Deployment>,
+    pub deployments: Vec<Deployment>,
 }
 
 impl Bench {

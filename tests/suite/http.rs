@@ -36,6 +36,22 @@ async fn an_answer_passes_untouched_and_is_recorded_with_its_cost() {
 }
 
 #[tokio::test]
+async fn an_unknown_price_is_said_and_no_cost_recorded() {
+    let mut bench = Bench::new("").with("one", &["*"], (1.0, 10.0), Script::Answer(ANSWER));
+    bench.deployments[0].config.price_known = false;
+    let app = app(bench.router());
+    let answered = send(&app, "POST", "/v1/chat/completions", &[], chat("one", "hello", false)).await;
+    let decision = decision_of(&app, &answered).await;
+    assert_eq!(decision["deployments"][0]["price_known"], false);
+    assert!(decision["deployments"][0]["input_cost"].as_f64() > Some(0.0));
+    assert_eq!(
+        (&decision["outcome"]["end"], &decision["outcome"]["cost"]),
+        (&"complete".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(decision["outcome"]["usage"]["completion_tokens"], 100);
+}
+
+#[tokio::test]
 async fn a_failure_before_the_first_byte_goes_to_the_next_deployment() {
     let bench = Bench::new("").with("cheap", &["*"], (1.0, 1.0), down()).with(
         "dear",

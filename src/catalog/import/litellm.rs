@@ -38,13 +38,13 @@ fn entry(name: &str, raw: &Map<String, Value>) -> Option<Entry> {
         reasoning: flag("supports_reasoning"),
         audio: flag("supports_audio_input"),
         ends: raw.get("deprecation_date").and_then(Value::as_str).map(String::from),
-        prices: published(&provider, model, prices(&provider, raw)),
+        prices: published(&provider, model, prices(&provider, model, raw)),
         model: model.into(),
         provider,
     })
 }
 
-fn prices(provider: &str, raw: &Map<String, Value>) -> Prices {
+fn prices(provider: &str, model: &str, raw: &Map<String, Value>) -> Prices {
     // xAI bills the higher tier from the border on, everyone else after it.
     let first = u64::from(provider == "xai");
     let mut standard = table(raw, "", first);
@@ -53,7 +53,7 @@ fn prices(provider: &str, raw: &Map<String, Value>) -> Prices {
     }
     Prices {
         standard,
-        per_request: per_request(provider, raw),
+        per_request: per_request(model, provider, raw),
         batch: table(raw, "_batches", first),
         flex: table(raw, "_flex", first),
         priority: table(raw, "_priority", first),
@@ -64,9 +64,9 @@ fn prices(provider: &str, raw: &Map<String, Value>) -> Prices {
 
 /// What a request itself costs. Perplexity searches for each one and asks a fee that grows with how much is searched; the
 /// least is what it takes unless told otherwise. Elsewhere, and for deep research, searches are counted, not requests.
-fn per_request(provider: &str, raw: &Map<String, Value>) -> Money {
+fn per_request(model: &str, provider: &str, raw: &Map<String, Value>) -> Money {
     let searched = raw.get("search_context_cost_per_query").and_then(Value::as_object);
-    let is_fee = provider == "perplexity" && !raw.contains_key("citation_cost_per_token");
+    let is_fee = provider == "perplexity" && model.starts_with("sonar") && !model.contains("research");
     let fee = searched.filter(|_| is_fee).and_then(|fees| money(fees, "search_context_size_low"));
     money(raw, "input_cost_per_request").or(fee).unwrap_or_default()
 }
