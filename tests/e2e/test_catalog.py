@@ -185,6 +185,8 @@ def test_costs_are_equal_to_the_micro_dollar_or_the_difference_is_explained(comp
     stale = [row for key, row in explained.items() if key not in found]
     assert not stale, f"{len(stale)} lines that are no difference any more, such as {stale[:5]}"
     assert {row["reason"] for row in table["differences"]} == set(table["reasons"])
+    contexts = {f"{entry['provider']}/{entry['model']}": entry["context_tokens"] for entry in json.loads(CATALOG.read_text())["models"] if "context_tokens" in entry}
+    assert all(row["prompt_tokens"] > contexts[row["model"]] for row in table["differences"] if row["reason"] == "beyond-context")
 
 
 def test_the_comparison_is_wide_and_most_of_it_equal(compared):
