@@ -261,7 +261,7 @@ mod tests {
         let found = entries(&table);
         let prices = |name: &str| found.iter().find(|entry| entry.name() == name).unwrap().prices.clone();
         let terms = Terms::now(None);
-        let tiered = prices("alibaba/q").unwrap();
+        let tiered = prices("dashscope/q").unwrap();
         assert_eq!(tiered.expected(256_000, 0, 0, &terms).total(), Money::parse("0.0128").unwrap());
         assert_eq!(tiered.expected(256_001, 0, 0, &terms).total(), Money::parse("0.06400025").unwrap());
         assert_eq!((prices("x/unknown"), prices("ollama/llama")), (None, Some(Prices::free())));

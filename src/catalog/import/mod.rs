@@ -188,47 +188,49 @@ impl Catalog {
     }
 }
 
-/// Names of one provider that others write in other ways, and ours.
-const NAMES: [(&str, &str); 39] = [
+/// Names of one provider that others write in other ways, or that reach the same models by another road, and ours: those
+/// of the shipped presets, where there is one.
+const NAMES: [(&str, &str); 40] = [
     ("together_ai", "together"),
     ("togetherai", "together"),
     ("fireworks_ai", "fireworks"),
     ("fireworks-ai", "fireworks"),
     ("google", "gemini"),
+    ("gemini-openai", "gemini"),
     ("google-vertex", "vertex"),
     ("google-vertex-anthropic", "vertex"),
     ("vertex_ai", "vertex"),
     ("bedrock_converse", "bedrock"),
     ("amazon-bedrock", "bedrock"),
+    ("bedrock-openai", "bedrock"),
     ("aws", "bedrock"),
-    ("bedrock_mantle", "bedrock-mantle"),
+    ("anthropic-openai", "anthropic"),
     ("cohere_chat", "cohere"),
+    ("cohere-openai", "cohere"),
     ("x-ai", "xai"),
-    ("text-completion-openai", "openai"),
-    ("dashscope", "alibaba"),
-    ("qwencloud", "alibaba-qwencloud"),
-    ("qwen_ai_platform", "alibaba-platform"),
+    ("alibaba", "dashscope"),
+    ("alibaba-cn", "dashscope-cn"),
     ("lambda_ai", "lambda"),
     ("gradient_ai", "digitalocean"),
     ("featherless_ai", "featherless"),
     ("novita-ai", "novita"),
     ("moonshotai", "moonshot"),
-    ("azure_ai", "azure-ai"),
+    ("moonshotai-cn", "moonshot-cn"),
     ("azure-cognitive-services", "azure-ai"),
-    ("meta_llama", "llama"),
-    ("github_copilot", "github-copilot"),
+    ("meta_llama", "meta-llama"),
+    ("llama", "meta-llama"),
+    ("github-models", "github"),
     ("friendliai", "friendli"),
     ("cloudflare-workers-ai", "cloudflare"),
     ("vercel_ai_gateway", "vercel"),
     ("nvidia_nim", "nvidia"),
     ("xiaomi_mimo", "xiaomi"),
-    ("nlp_cloud", "nlp-cloud"),
     ("amazon_nova", "nova"),
-    ("zhipuai", "bigmodel"),
+    ("zhipuai", "zhipu"),
+    ("bigmodel", "zhipu"),
     ("z-ai", "zai"),
     ("gmicloud", "gmi"),
     ("tencent-tokenhub", "tencent"),
-    ("opencode_go", "opencode-go"),
 ];
 
 /// Our name of a provider: short, in small letters, with `-` between words.
