@@ -21,8 +21,17 @@ pub struct Preset {
 }
 
 impl Preset {
+    const fn speaking(
+        dialect: DialectKind,
+        name: &'static str,
+        base_url: &'static str,
+        keys: &'static [&'static str],
+    ) -> Self {
+        Preset { name, dialect, base_url, keys, max_tokens: None, stream_usage: true, drop: &[] }
+    }
+
     const fn openai(name: &'static str, base_url: &'static str, keys: &'static [&'static str]) -> Self {
-        Preset { name, dialect: DialectKind::OpenAi, base_url, keys, max_tokens: None, stream_usage: true, drop: &[] }
+        Self::speaking(DialectKind::OpenAi, name, base_url, keys)
     }
 
     const fn older(self) -> Self {
@@ -42,6 +51,7 @@ impl Preset {
 /// All of them.
 pub const PRESETS: &[Preset] = &[
     Preset::openai("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"]),
+    Preset::speaking(DialectKind::Anthropic, "anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY"]),
     Preset::openai("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]).older(),
 ];
 

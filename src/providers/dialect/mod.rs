@@ -2,6 +2,7 @@
 //! translator, OpenAI's chat completions in and out, tested on recorded JSON; `http.rs` does the sending. One file a
 //! dialect, one set of wire types (`wire.rs`) for all.
 
+mod anthropic;
 mod openai;
 pub mod wire;
 
@@ -146,6 +147,7 @@ impl Asked {
 pub fn of(config: &HttpProvider) -> Box<dyn Dialect> {
     match config.dialect {
         DialectKind::OpenAi => Box::new(openai::OpenAi { quirks: config.quirks.clone() }),
+        DialectKind::Anthropic => Box::new(anthropic::Anthropic::new(config)),
         _ => unreachable!("dialects to come"),
     }
 }

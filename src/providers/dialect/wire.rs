@@ -117,6 +117,8 @@ pub struct Tool {
     #[serde(rename = "type")]
     pub kind: String,
     pub function: Option<Function>,
+    /// A mark of Anthropic's, that what stands up to here shall be kept in its cache.
+    pub cache_control: Option<Value>,
 }
 
 /// A function's definition.
@@ -316,7 +318,11 @@ pub fn usage(tokens: &Usage) -> Value {
         "prompt_tokens": tokens.prompt_tokens,
         "completion_tokens": tokens.completion_tokens,
         "total_tokens": tokens.prompt_tokens + tokens.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": tokens.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": tokens.cached_tokens, "cache_write_tokens": tokens.cache_write_tokens,
+            "cache_write_1h_tokens": tokens.cache_write_1h_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
     })
 }
 
