@@ -9,7 +9,7 @@ use super::provider::{DialectKind, MaxTokens, Quirks};
 pub struct Preset {
     pub name: &'static str,
     pub dialect: DialectKind,
-    /// `{region}` and `{resource}` stand for the keys of that name; empty: the configuration must tell.
+    /// `{region}` and `{account}` stand for the keys of that name; empty: the configuration must tell.
     pub base_url: &'static str,
     /// Variables that may hold the key, the first that is set counts; none where a key is not needed.
     pub keys: &'static [&'static str],
@@ -52,6 +52,12 @@ impl Preset {
 pub const PRESETS: &[Preset] = &[
     Preset::openai("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"]),
     Preset::speaking(DialectKind::Anthropic, "anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY"]),
+    Preset::speaking(
+        DialectKind::Azure,
+        "azure",
+        "https://{account}.openai.azure.com/openai/v1",
+        &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
+    ),
     Preset::openai("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]).older(),
 ];
 

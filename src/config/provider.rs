@@ -1,6 +1,6 @@
 //! `[[provider]]`, checked: what it is, how it is reached, what its endpoint takes differently.
 
-use super::presets::preset;
+use super::presets::{Preset, preset};
 use super::raw::RawProvider;
 use super::resolved::Check;
 use super::secret::Secret;
@@ -172,20 +172,7 @@ fn http(
             }
         },
     };
-    let base_url = match &raw.base_url {
-        Some(url) => url.clone(),
-        None if preset.base_url.is_empty() => {
-            return Err(check.wrong(format!("{table}.base_url"), format!("is missing; \"{kind}\" has none of its own")));
-        }
-        None if preset.base_url.contains("{region}") => {
-            preset.base_url.replace("{region}", &check.need(table, "region", raw.region.clone())?)
-        }
-        None => preset.base_url.into(),
-    };
-    if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
-        let problem = format!("expected http://… or https://…, got `{base_url}`");
-        return Err(check.wrong(format!("{table}.base_url"), problem));
-    }
+    let base_url = base_url(check, table, preset, raw)?;
     let max_tokens = match raw.max_tokens.as_deref() {
         None => preset.max_tokens,
         Some("max_tokens") => Some(MaxTokens::Older),
@@ -198,7 +185,7 @@ fn http(
     let millis = |value: Option<u64>, default| Duration::from_millis(value.unwrap_or(default));
     Ok(Ok(ProviderKind::Http(HttpProvider {
         dialect: preset.dialect,
-        base_url: base_url.trim_end_matches('/').into(),
+        base_url,
         key,
         optional,
         discover: raw.discover.unwrap_or(false),
@@ -214,4 +201,36 @@ fn http(
         first_byte_timeout: millis(raw.first_byte_timeout_ms, 300_000),
         idle_timeout: millis(raw.idle_timeout_ms, 120_000),
     })))
+}
+
+/// The address, its own or the preset's with `{region}` and `{account}` filled in; without a trailing slash.
+fn base_url(check: &Check<'_>, table: &str, preset: &Preset, raw: &RawProvider) -> Result<String> {
+    let key = format!("{table}.base_url");
+    let mut url = match &raw.base_url {
+        Some(url) => url.clone(),
+        None if preset.base_url.is_empty() => {
+            return Err(check.wrong(key, format!("is missing; \"{}\" has none of its own", preset.name)));
+        }
+        None => preset.base_url.into(),
+    };
+    for (place, name, value) in [("{region}", "region", &raw.region), ("{account}", "account", &raw.account)] {
+        if url.contains(place) {
+            url = url.replace(place, &check.need(table, name, value.clone())?);
+        }
+    }
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(check.wrong(key, format!("expected http://… or https://…, got `{url}`")));
+    }
+    let url = url.trim_end_matches('/');
+    Ok(match preset.dialect {
+        DialectKind::Azure => azure(url, raw.api_version.as_deref()),
+        _ => url.into(),
+    })
+}
+
+/// Azure has two endpoints: one by dated version, with deployments in its paths, and one that ends in `/openai/v1`.
+fn azure(url: &str, api_version: Option<&str>) -> String {
+    let root = url.strip_suffix("/openai/v1").or_else(|| url.strip_suffix("/openai")).unwrap_or(url);
+    let dated = api_version.is_some_and(|version| version.starts_with(|first: char| first.is_ascii_digit()));
+    if dated { root.into() } else { format!("{root}/openai/v1") }
 }

@@ -90,6 +90,7 @@ table!(RawProvider {
     drop: Vec<String>,
     api_version: String,
     region: String,
+    account: String,
     access_key: String,
     secret_key: String,
     session_token: String,

@@ -3,6 +3,7 @@
 //! dialect, one set of wire types (`wire.rs`) for all.
 
 mod anthropic;
+mod azure;
 mod openai;
 pub mod wire;
 
@@ -148,6 +149,7 @@ pub fn of(config: &HttpProvider) -> Box<dyn Dialect> {
     match config.dialect {
         DialectKind::OpenAi => Box::new(openai::OpenAi { quirks: config.quirks.clone() }),
         DialectKind::Anthropic => Box::new(anthropic::Anthropic::new(config)),
+        DialectKind::Azure => Box::new(azure::Azure::new(config)),
         _ => unreachable!("dialects to come"),
     }
 }
