@@ -216,6 +216,7 @@ impl ChatRequest {
     pub fn body_for(&self, model: &str, quirks: &Quirks) -> (Bytes, Vec<String>) {
         let mut fields: IndexMap<&str, &RawValue> = IndexMap::with_capacity(self.fields.len() + 2);
         let mut dropped = Vec::new();
+        let lighter = self.messages_without(&quirks.drop, &mut dropped);
         for (name, value) in &self.fields {
             let name = match (name.as_str(), quirks.max_tokens) {
                 ("max_tokens", Some(MaxTokens::Newer)) if !self.fields.contains_key("max_completion_tokens") => {
@@ -224,6 +225,10 @@ impl ChatRequest {
                 ("max_completion_tokens", Some(MaxTokens::Older)) => "max_tokens",
                 ("max_tokens", Some(MaxTokens::Older)) if self.fields.contains_key("max_completion_tokens") => continue,
                 (name, _) => name,
+            };
+            let value = match &lighter {
+                Some(lighter) if name == "messages" => lighter,
+                _ => value,
             };
             if quirks.drop.iter().any(|unknown| unknown == name) {
                 dropped.push(name.to_string());
@@ -239,6 +244,25 @@ impl ChatRequest {
             fields.insert("stream_options", options);
         }
         (Bytes::from(serde_json::to_vec(&fields).expect("raw JSON serialises")), dropped)
+    }
+
+    /// The messages without what one provider alone reads (`provider_state`) and without the fields named `messages[].…`
+    /// in `drop`, every other field with its bytes; `None` where they hold none of these.
+    fn messages_without(&self, drop: &[String], dropped: &mut Vec<String>) -> Option<Box<RawValue>> {
+        let given = self.fields.get("messages")?.get();
+        let fields = drop.iter().filter_map(|name| name.strip_prefix("messages[].")).chain(["provider_state"]);
+        let fields: Vec<&str> = fields.filter(|field| given.contains(&format!("\"{field}\""))).collect();
+        if fields.is_empty() {
+            return None;
+        }
+        let mut messages: Vec<IndexMap<&str, &RawValue>> = serde_json::from_str(given).ok()?;
+        for field in fields {
+            let gone = messages.iter_mut().filter_map(|message| message.shift_remove(field)).count();
+            if gone > 0 {
+                dropped.push(format!("messages[].{field}"));
+            }
+        }
+        Some(raw(&messages))
     }
 
     /// The request typed, for dialects that say it in other words.
@@ -397,6 +421,18 @@ mod tests {
         let sent = ChatRequest::parse(body).unwrap().body_for("m", &Quirks::default()).0;
         let expected = br#"{"zeta":1.50,"model":"m","messages":[{"role":"user","content":"hi","extra":{"a": 1e3}}],"alpha":[ 1,2 ]}"#;
         assert_eq!(sent, &expected[..]);
+    }
+
+    #[test]
+    fn one_providers_state_goes_to_no_other_and_named_fields_of_messages_are_dropped() {
+        let body =
+            br#"{"messages":[{"role":"assistant","provider_state":{"x":1},"name":"a","content":"hi","n": 1e3}]}"#;
+        let request = ChatRequest::parse(body).unwrap();
+        let (sent, dropped) = request.body_for("m", &Quirks::default());
+        assert_eq!(sent, &br#"{"messages":[{"role":"assistant","name":"a","content":"hi","n":1e3}],"model":"m"}"#[..]);
+        assert_eq!(dropped, ["messages[].provider_state"]);
+        let quirks = Quirks { drop: vec!["messages[].name".into()], ..Quirks::default() };
+        assert_eq!(request.body_for("m", &quirks).1, ["messages[].name", "messages[].provider_state"]);
     }
 
     #[test]
