@@ -14,6 +14,7 @@ mod job;
 mod lines;
 mod models;
 mod price;
+mod providers;
 mod serve;
 mod train;
 
@@ -71,6 +72,8 @@ enum Command {
     Models(models::Models),
     /// What models cost and can do: import, update, show, diff; price tells what a request costs.
     Catalog(catalog::CatalogCommand),
+    /// List the providers that are known by name: base URL, key, what their endpoints take differently.
+    Providers(providers::Providers),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
 }
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Calibrate(command) => command.run(global),
         Command::Models(command) => command.run(global),
         Command::Catalog(command) => command.run(global),
+        Command::Providers(command) => command.run(global),
         Command::Config(command) => command.run(global),
     };
     match done {
