@@ -16,6 +16,7 @@ pub struct ProviderConfig {
 
 /// What a provider is.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, made once")]
 pub enum ProviderKind {
     /// An endpoint on the network.
     Http(HttpProvider),
