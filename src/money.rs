@@ -22,6 +22,16 @@ impl Money {
         Money((dollars * 1e6).round() as i64)
     }
 
+    /// An amount in whole picodollars, as logs keep it.
+    pub fn from_picodollars(amount: i64) -> Self {
+        Money(amount)
+    }
+
+    /// This amount in whole picodollars.
+    pub fn picodollars(self) -> i64 {
+        self.0
+    }
+
     /// An amount in dollars, rounded to the picodollar.
     pub fn from_dollars(dollars: f64) -> Self {
         Money((dollars * 1e12).round() as i64)
@@ -79,11 +89,6 @@ impl Money {
     /// The list price in dollars per million tokens, of the price of one token: what people and catalogues write.
     pub fn dollars_per_mtok(self) -> f64 {
         self.0 as f64 / 1e6
-    }
-
-    /// This amount in whole picodollars.
-    pub fn picodollars(self) -> i64 {
-        self.0
     }
 
     /// This amount times a number of millionths, rounded to the picodollar; saturates.

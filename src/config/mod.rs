@@ -1,6 +1,7 @@
 //! Configuration in two stages: `raw.rs` (as written) and `resolved.rs` (checked, secrets read, names tied).
 //! `default.toml` holds every default and documents every key.
 
+mod experiment;
 mod presets;
 mod price;
 mod provider;
@@ -8,6 +9,10 @@ mod raw;
 mod resolved;
 mod secret;
 
+pub use experiment::{
+    ArmConfig, CanaryRules, Change, ExperimentConfig, ExperimentKind, ExperimentLogConfig, JudgeConfig, ShadowRules,
+    UnitKind,
+};
 pub use presets::{PRESETS, Preset};
 pub use provider::{
     AwsKeys, DialectKind, HttpProvider, LocalProvider, MaxTokens, ProviderConfig, ProviderKind, Quirks,

@@ -17,6 +17,9 @@ pub struct RawConfig {
     pub record: RawRecord,
     pub admin: RawAdmin,
     pub teaching: RawTeaching,
+    pub experiment_log: RawExperimentLog,
+    pub judge: RawJudge,
+    pub experiment: Vec<RawExperiment>,
     pub class: Vec<RawClass>,
     pub provider: Vec<RawProvider>,
     pub deployment: Vec<RawDeployment>,
@@ -76,6 +79,49 @@ table!(RawRecord {
 });
 table!(RawAdmin { key: String });
 table!(RawTeaching { folder: String, max_exemplars: usize, max_candidates: usize, recipe: String });
+table!(RawExperimentLog { folder: String, max_bytes: u64, files: usize });
+table!(RawJudge {
+    enabled: bool,
+    deployment: String,
+    rubric: String,
+    share: f64,
+    classes: Vec<String>,
+    max_dollars_per_day: f64,
+    max_concurrent: usize,
+    queue: usize,
+    teach: bool,
+    accept: bool,
+});
+table!(RawExperiment {
+    name: String,
+    enabled: bool,
+    kind: String,
+    by: String,
+    layer: String,
+    class: Vec<String>,
+    tags: Vec<String>,
+    share: f64,
+    arms: Vec<RawArm>,
+    max_error_rate: f64,
+    max_cost_ratio: f64,
+    max_latency_ratio: f64,
+    min_requests: u64,
+    alpha: f64,
+    deployments: Vec<String>,
+    keep: bool,
+    max_dollars_per_day: f64,
+    max_concurrent: usize,
+    queue: usize,
+});
+table!(RawArm {
+    name: String,
+    share: f64,
+    policy: String,
+    deployment: String,
+    class: String,
+    strategy: String,
+    routing_model: String,
+});
 table!(RawClass { name: String, enabled: bool, description: String, covers: Vec<String>, output_tokens: u64 });
 table!(RawProvider {
     name: String,
@@ -152,6 +198,7 @@ fn refuse_twins(file: &str, own: &RawConfig) -> Result<()> {
         ("class", own.class.iter().map(|item| &item.name).collect::<Vec<_>>()),
         ("provider", own.provider.iter().map(|item| &item.name).collect()),
         ("deployment", own.deployment.iter().map(|item| &item.name).collect()),
+        ("experiment", own.experiment.iter().map(|item| &item.name).collect()),
     ];
     for (table, names) in lists {
         let mut seen = std::collections::HashSet::new();

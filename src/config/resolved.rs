@@ -1,5 +1,6 @@
 //! Stage two of the configuration: values checked, secrets read, names tied together. What is in [`Config`] is valid.
 
+use super::experiment::{ExperimentConfig, ExperimentLogConfig, JudgeConfig};
 use super::provider::ProviderConfig;
 use super::raw::{RawConfig, RawDeployment, RawPolicy, RawTeaching};
 use super::secret::{Secret, to_toml};
@@ -27,6 +28,10 @@ pub struct Config {
     pub record: RecordConfig,
     pub admin: AdminConfig,
     pub teaching: TeachingConfig,
+    pub experiment_log: ExperimentLogConfig,
+    pub experiments: Vec<ExperimentConfig>,
+    /// None: no deployment judges.
+    pub judge: Option<JudgeConfig>,
     pub classes: Vec<ClassConfig>,
     pub providers: Vec<ProviderConfig>,
     pub deployments: Vec<DeploymentConfig>,
@@ -166,7 +171,7 @@ impl Config {
                 format!("no [[class]] is named `{default_class}`; expected one of {}", names.join(", ")),
             ));
         }
-        Ok(Config {
+        let mut config = Config {
             server: ServerConfig {
                 listen: check.need("server", "listen", raw.server.listen)?,
                 max_body_bytes: check.positive("server", "max_body_bytes", raw.server.max_body_bytes)?,
@@ -221,6 +226,10 @@ impl Config {
             },
             admin: AdminConfig { key: check.admin_key(raw.admin.key.as_deref())? },
             teaching: check.teaching(&raw.teaching)?,
+            experiment_log: super::experiment::log(&check, &raw.experiment_log)?,
+            // Below: they name policies, classes and deployments.
+            experiments: Vec::new(),
+            judge: None,
             disabled: raw
                 .deployment
                 .iter()
@@ -233,7 +242,10 @@ impl Config {
             deployments,
             skipped,
             shown,
-        })
+        };
+        config.experiments = super::experiment::experiments(&check, &raw.experiment, &config)?;
+        config.judge = super::experiment::judge(&check, &raw.judge, &config)?;
+        Ok(config)
     }
 
     /// The whole configuration as TOML, secrets shown only by where they come from.
@@ -280,7 +292,7 @@ impl Check<'_> {
     }
 
     /// A number of dollars, milliseconds or tokens per second: finite and not negative.
-    fn amount(&self, table: &str, key: &str, value: Option<f64>) -> Result<f64> {
+    pub(super) fn amount(&self, table: &str, key: &str, value: Option<f64>) -> Result<f64> {
         let value = self.need(table, key, value)?;
         if value.is_finite() && value >= 0.0 {
             return Ok(value);
