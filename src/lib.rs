@@ -34,6 +34,7 @@ pub mod config;
 pub mod decision;
 pub mod embedder;
 pub mod error;
+pub mod experiment;
 pub mod features;
 pub mod forward;
 pub mod http;

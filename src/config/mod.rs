@@ -11,7 +11,7 @@ mod secret;
 
 pub use experiment::{
     ArmConfig, CanaryRules, Change, ExperimentConfig, ExperimentKind, ExperimentLogConfig, JudgeConfig, ShadowRules,
-    UnitKind,
+    SideLimits, UnitKind,
 };
 pub use presets::{PRESETS, Preset};
 pub use provider::{
