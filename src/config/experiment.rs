@@ -195,8 +195,8 @@ fn experiment(check: &Check, raw: &RawExperiment, config: &Config) -> Result<Exp
     let table = format!("experiment `{name}`");
     // Its name names files.
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-        return Err(check.wrong(table, "expected a name of at most 64 letters, digits, `-` and `_`"));
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) || name == crate::experiment::judge::LOG {
+        return Err(check.wrong(table, "expected a name of at most 64 letters, digits, `-` and `_`, and not `judge`"));
     }
     let arms = raw.arms.iter().flatten().map(|raw| arm(check, &table, raw, config)).collect::<Result<Vec<_>>>()?;
     let (arms, kind) = match raw.kind.as_deref() {

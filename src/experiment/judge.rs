@@ -3,12 +3,14 @@
 
 use super::assign::sampled;
 use super::budget::Budget;
-use super::event::now_ms;
+use super::event::{Answered, Event, Line, now_ms};
+use super::log::EventLog;
 use super::pool::{Counts, Pool};
 use super::shadow::Caller;
 use crate::chat::{ChatRequest, Message, Role};
 use crate::config::JudgeConfig;
 use crate::error::Result;
+use crate::money::Money;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ const RUBRIC: &str = include_str!("rubric.txt");
 const FORM: &str = "The user's message is a JSON object: `conversation` is what was said, `answer` what is to be graded. \
     Both may be cut in the middle, where it says so: do not count that against the answer. Reply with a JSON object alone: \
     `reason`, one or two sentences, then `score`, a number from 0 to 1.";
+
+/// Whose log has what grading cost, so that a day's budget outlives a restart. No experiment has this name.
+pub const LOG: &str = "judge";
 
 /// Bytes of the conversation, and of the answer, that the judge reads: half of them from either end.
 const MOST_BYTES: usize = 16_384;
@@ -54,6 +59,7 @@ pub struct Grade {
 pub struct Judge {
     config: JudgeConfig,
     budget: Arc<Budget>,
+    log: EventLog,
     pool: Pool<Answer>,
     /// Replies that were no grade.
     unread: Arc<AtomicU64>,
@@ -61,9 +67,16 @@ pub struct Judge {
 
 impl Judge {
     /// Nothing is graded before [`Judge::run`].
-    pub fn new(config: &JudgeConfig) -> Self {
+    pub fn new(config: &JudgeConfig, log: EventLog) -> Self {
         let budget = Arc::new(Budget::new(config.limits.max_dollars_per_day));
-        Judge { pool: Pool::new(config.limits.queue), config: config.clone(), budget, unread: Arc::default() }
+        Judge { pool: Pool::new(config.limits.queue), config: config.clone(), budget, log, unread: Arc::default() }
+    }
+
+    /// Counts what was spent before this start.
+    pub fn spent(&self, event: &Event) {
+        if let Some(cost) = event.answered.cost {
+            self.budget.spend(event.at_ms, Some(cost));
+        }
     }
 
     /// Whether the answer to a decision is in the sample, known before it is there: only then need its text be kept.
@@ -84,12 +97,12 @@ impl Judge {
     /// Starts grading; `tell` is called with every grade, on an async thread: it must not block.
     pub fn run(&self, caller: Arc<dyn Caller>, tell: impl Fn(Grade) + Send + Sync + 'static) {
         let (config, budget, unread) = (Arc::new(self.config.clone()), self.budget.clone(), self.unread.clone());
-        let tell = Arc::new(tell);
+        let (tell, log) = (Arc::new(tell), self.log.clone());
         self.pool.run(config.limits.max_concurrent, move |answer| {
             let (caller, config, budget) = (caller.clone(), config.clone(), budget.clone());
-            let (unread, tell) = (unread.clone(), tell.clone());
+            let (unread, tell, log) = (unread.clone(), tell.clone(), log.clone());
             Box::pin(async move {
-                match grade(&*caller, &config, &budget, answer).await {
+                match grade(&*caller, &config, &budget, &log, answer).await {
                     Ok(Some(grade)) => tell(grade),
                     Ok(None) => {}
                     Err(problem) => {
@@ -117,6 +130,7 @@ async fn grade(
     caller: &dyn Caller,
     config: &JudgeConfig,
     budget: &Budget,
+    log: &EventLog,
     answer: Answer,
 ) -> std::result::Result<Option<Grade>, String> {
     let Some(judge) = caller.index(&config.deployment).filter(|_| budget.is_left()) else { return Ok(None) };
@@ -125,9 +139,23 @@ async fn grade(
     if budget.spend(now_ms(), reply.cost) {
         tracing::warn!(judge = config.deployment, "the judge's price is unknown: it grades no more today");
     }
+    log.write(&Line::Answered(event(&answer, config, reply.cost, reply.ms)));
     let (score, reason) = read(&reply.text).ok_or("the reply is no grade")?;
     let Answer { decision, class, deployment, .. } = answer;
     Ok(Some(Grade { decision, class, deployment, score, reason }))
+}
+
+/// What grading cost, as a line of the judge's log.
+fn event(answer: &Answer, config: &JudgeConfig, cost: Option<Money>, ms: f64) -> Event {
+    let deployment = Some(answer.deployment.clone());
+    Event {
+        at_ms: now_ms(),
+        experiment: LOG.into(),
+        arm: config.deployment.clone(),
+        unit: super::assign::unit_hash(LOG, &answer.decision),
+        decision: answer.decision.clone(),
+        answered: Answered { class: answer.class.clone(), deployment, status: 200, cost, ms, ..Answered::default() },
+    }
 }
 
 /// The grading request. What is graded goes in as JSON, so that nothing in it can pass for the end of it.
@@ -212,9 +240,8 @@ fn read(text: &str) -> Option<(f64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SideLimits;
+    use crate::config::{ExperimentLogConfig, SideLimits};
     use crate::experiment::shadow::ShadowAnswer;
-    use crate::money::Money;
     use futures::future::BoxFuture;
     use parking_lot::Mutex;
     use std::time::Duration;
@@ -283,8 +310,10 @@ mod tests {
 
     #[tokio::test]
     async fn grades_are_told_until_the_day_has_no_money_left() {
-        let judge = Judge::new(&config(1.0));
-        assert!(judge.wants("dec_1", "basic") && !Judge::new(&config(1e-9)).wants("dec_1", "basic"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = EventLog::start(&ExperimentLogConfig { folder: folder.path().into(), max_bytes: 100_000, files: 2 });
+        let judge = Judge::new(&config(1.0), log.clone());
+        assert!(judge.wants("dec_1", "basic") && !Judge::new(&config(1e-9), log.clone()).wants("dec_1", "basic"));
         let replies = Arc::new(Replies(
             Mutex::new(vec![r#"{"reason": "right", "score": 1}"#, "no grade", r#"{"reason": "late", "score": 0}"#]),
             Mutex::default(),
@@ -305,5 +334,16 @@ mod tests {
         assert_eq!((grades.len(), grades[0].score, grades[0].deployment.as_str()), (1, 1.0, "small"));
         assert_eq!((judge.counts().1, replies.1.lock().len()), (1, 2), "the third finds no money");
         assert!(!judge.wants("dec_2", "basic"));
+        log.flush();
+        let again = Judge::new(&config(1.0), log);
+        assert!(again.wants("dec_2", "basic"));
+        crate::experiment::log::read(folder.path(), LOG, |line| match line {
+            Line::Answered(event) => again.spent(&event),
+            other => panic!("{other:?}"),
+        })
+        .expect("read");
+        assert!(!again.wants("dec_2", "basic"), "spent is spent, also after a restart");
+        let written = std::fs::read_to_string(folder.path().join("judge.jsonl")).expect("written");
+        assert!(!written.contains("rubric") && !written.contains("right"), "no prompt and no answer in a log");
     }
 }

@@ -17,6 +17,7 @@ pub mod log;
 pub mod pool;
 pub mod sequential;
 pub mod shadow;
+pub mod statistics;
 
 pub use assign::{Fixed, Subject};
 pub use event::{Answered, Scorer};
@@ -25,7 +26,7 @@ pub use shadow::{Caller, Shadow, ShadowAnswer};
 
 use crate::chat::ChatRequest;
 use crate::classifier::RoutingModel;
-use crate::config::{Change, Config, ExperimentConfig, ExperimentKind};
+use crate::config::{Change, Config, ExperimentConfig, ExperimentKind, JudgeConfig};
 use canary::Watch;
 use event::{Event, Line, Scored, Stop, now_ms};
 use log::EventLog;
@@ -87,7 +88,8 @@ impl Experiments {
                 None => all.push(Running::resume(one, &config.experiment_log.folder, &log)),
             }
         }
-        Experiments { all, log, models, judge: config.judge.as_ref().map(Judge::new) }
+        let judge = config.judge.as_ref().map(|judge| resume_judge(judge, &config.experiment_log.folder, &log));
+        Experiments { all, log, models, judge }
     }
 
     /// None at all, for where there is no traffic.
@@ -230,6 +232,20 @@ impl Experiments {
     fn shadows<'a>(&'a self, assigned: &'a [Assigned]) -> impl Iterator<Item = (&'a Assigned, &'a Shadows)> {
         assigned.iter().filter_map(|one| Some((one, self.all.get(one.at.0)?.shadows.as_ref()?)))
     }
+}
+
+/// The judge, with what it spent today.
+fn resume_judge(config: &JudgeConfig, folder: &Path, log: &EventLog) -> Judge {
+    let judge = Judge::new(config, log.clone());
+    let each = |line| {
+        if let Line::Answered(event) = line {
+            judge.spent(&event);
+        }
+    };
+    if let Err(error) = log::read(folder, judge::LOG, each) {
+        tracing::warn!(%error, "what the judge spent before this start is unknown");
+    }
+    judge
 }
 
 /// What an experiment lacks, if anything. Loads its routing models.

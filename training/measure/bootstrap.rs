@@ -76,8 +76,8 @@ fn draw(groups: &[usize], count: usize, random: &mut ChaCha8Rng) -> Vec<u32> {
     groups.iter().map(|group| times[*group]).collect()
 }
 
-/// Quantile of sorted values by linear interpolation.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+/// Quantile of sorted values by linear interpolation; None of no values.
+pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(below + (above - below) * place.fract())
