@@ -9,6 +9,7 @@ mod data;
 mod decide;
 mod embed;
 mod eval;
+mod experiment;
 mod explain;
 mod job;
 mod lines;
@@ -74,6 +75,8 @@ enum Command {
     Catalog(catalog::CatalogCommand),
     /// List the providers that are known by name: base URL, key, what their endpoints take differently.
     Providers(providers::Providers),
+    /// What came of experiments.
+    Experiment(experiment::Experiment),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
 }
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => command.run(global),
         Command::Catalog(command) => command.run(global),
         Command::Providers(command) => command.run(global),
+        Command::Experiment(command) => command.run(global),
         Command::Config(command) => command.run(global),
     };
     match done {

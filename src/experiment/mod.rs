@@ -15,6 +15,7 @@ pub mod event;
 pub mod judge;
 pub mod log;
 pub mod pool;
+pub mod report;
 pub mod sequential;
 pub mod shadow;
 pub mod statistics;

@@ -10,6 +10,7 @@
 pub mod baselines;
 pub mod bootstrap;
 pub mod candidate;
+pub mod forest;
 pub mod hull;
 pub mod many;
 pub mod nearest;

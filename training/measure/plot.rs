@@ -1,6 +1,6 @@
 //! Curves of routers as an SVG image: cost against score, or for two models the share of strong calls against score.
 //!
-//! The only file that knows `plotters`.
+//! `plotters` is known here and in `forest.rs` alone.
 
 use super::candidate::Candidate;
 use super::pair::{Pair, Ranking};
