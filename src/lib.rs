@@ -15,6 +15,7 @@
 //! | who answers: OpenAI-compatible endpoints, the local model | `providers/` |
 //! | what models cost and can do: prices, the catalogue and its import | `catalog/` |
 //! | the value everything else reads | `decision.rs` |
+//! | other ways tried on part of the traffic; shadows, canaries, the judge | `experiment/` |
 //! | exemplars, feedback and retraining while it runs | `teaching/` |
 //! | routes and error bodies | `http/` |
 //! | every config key | `config/default.toml` |

@@ -3,7 +3,7 @@
 use super::error::ErrorBody;
 use super::{State, body, chat};
 use crate::error::{Error, Result};
-use crate::teaching::candidates::Status;
+use crate::teaching::candidates::{By, Status};
 use crate::teaching::feedback::{self, Feedback, MAX_COMMENT_BYTES, Verdict};
 use axum::extract::{Request, State as Shared};
 use axum::http::StatusCode;
@@ -82,5 +82,5 @@ fn checked(body: Body) -> Result<Feedback> {
         Value::String(comment) if comment.len() <= MAX_COMMENT_BYTES => Some(comment),
         _ => return wrong("comment", &format!("a text of at most {MAX_COMMENT_BYTES} bytes")),
     };
-    Ok(Feedback { decision, verdict, comment })
+    Ok(Feedback { decision, verdict, comment, by: By::Caller })
 }

@@ -34,6 +34,25 @@ pub struct Candidate {
     pub comment: Option<String>,
     pub created_ms: u64,
     pub status: Status,
+    /// Who said so.
+    #[serde(default, skip_serializing_if = "By::is_caller")]
+    pub by: By,
+}
+
+/// Who gave feedback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    #[default]
+    Caller,
+    /// The deployment of `[judge]`.
+    Judge,
+}
+
+impl By {
+    fn is_caller(&self) -> bool {
+        *self == By::Caller
+    }
 }
 
 /// What became of a candidate.
@@ -72,6 +91,7 @@ impl Candidate {
             comment: feedback.comment,
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             status: Status::Pending,
+            by: feedback.by,
         }
     }
 
@@ -82,7 +102,7 @@ impl Candidate {
             prompt: self.prompt.clone(),
             class: self.class.clone(),
             score: self.score.clone(),
-            source: "feedback".into(),
+            source: if self.by == By::Judge { "judge".into() } else { "feedback".into() },
             ..Exemplar::default()
         };
         terms.suit(&mut exemplar);
@@ -134,7 +154,13 @@ impl Candidates {
 
     pub(super) fn give(&mut self, mut candidate: Candidate, folder: &Folder) -> Result<Candidate> {
         if let Some(before) = self.all.values().rev().find(|before| before.decision == candidate.decision) {
-            if before.status != Status::Pending {
+            if candidate.by == By::Judge && before.by == By::Caller {
+                let message = "A caller has given feedback on this decision: the judge's does not count.".into();
+                return Err(Error::Conflict { message, code: "feedback_given" });
+            }
+            // What a judge's word became by itself, a caller's may undo.
+            let outspoken = before.by == By::Judge && candidate.by == By::Caller && before.status == Status::Accepted;
+            if before.status != Status::Pending && !outspoken {
                 let message = "Feedback on this decision has been accepted or rejected already.".into();
                 return Err(Error::Conflict { message, code: "feedback_decided" });
             }
@@ -182,4 +208,36 @@ impl Candidates {
 
 fn unknown(id: &str) -> Error {
     Error::Unknown { kind: "candidate", id: id.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(by: By, status: Status) -> Candidate {
+        let line = r#"{"id": "fb_1", "decision": "dec_1", "prompt": "p", "said": "code", "deployment": "d", "created_ms": 1, "status": "pending"}"#;
+        let read: Candidate = serde_json::from_str(line).expect("a line of before there was a judge");
+        Candidate {
+            id: format!("fb_{}", uuid::Uuid::now_v7().simple()),
+            score: BTreeMap::from([("code".into(), 0.5)]),
+            by,
+            status,
+            ..read
+        }
+    }
+
+    #[test]
+    fn a_callers_word_stands_and_the_judges_gives_way() {
+        let path = tempfile::tempdir().expect("a folder");
+        let folder = Folder::at(path.path());
+        let mut all = Candidates::new(10, Journal::at(path.path().join("feedback.jsonl")));
+        let judged = all.give(candidate(By::Judge, Status::Accepted), &folder).expect("kept");
+        assert_eq!(all.accepted().count(), 1);
+        let told = all.give(candidate(By::Caller, Status::Pending), &folder).expect("in its place");
+        assert_eq!((told.id == judged.id, all.accepted().count()), (true, 0));
+        assert!(all.give(candidate(By::Judge, Status::Accepted), &folder).is_err());
+        assert_eq!(all.get(&judged.id).expect("kept").by, By::Caller);
+        let line = |by| serde_json::to_string(&candidate(by, Status::Pending)).expect("serialises");
+        assert!(line(By::Judge).contains(r#""by":"judge""#) && !line(By::Caller).contains("\"by\""));
+    }
 }

@@ -1,8 +1,9 @@
 //! Feedback: what a caller thinks of a decision becomes a candidate for an exemplar, which an operator accepts or
 //! rejects. **The prompt of a decision with feedback is written to the disk**, in `feedback.jsonl`: whoever gives
-//! feedback asks for that, and nobody else's prompt is.
+//! feedback asks for that. So is that of one graded by the judge, where an operator has set one up with `teach`; nobody
+//! else's prompt is.
 
-use super::candidates::{Candidate, Status};
+use super::candidates::{By, Candidate, Status};
 use super::check::{Terms, check};
 use super::{blocking, exemplars};
 use crate::classifier::head::Teaching as Kind;
@@ -20,6 +21,7 @@ pub struct Feedback {
     pub decision: String,
     pub verdict: Verdict,
     pub comment: Option<String>,
+    pub by: By,
 }
 
 /// How good the answer of the chosen class was, 0..1; or which class would have been right.
@@ -36,6 +38,20 @@ pub enum Verdict {
 /// [`Error::UnknownDecision`], [`Error::BadRequest`] for an unknown label or a decision without text,
 /// [`Error::Conflict`] for feedback that is decided about, [`Error::Io`].
 pub async fn give(router: &Arc<Router>, feedback: Feedback) -> Result<Candidate> {
+    keep(router, feedback, false).await
+}
+
+/// Keeps the judge's word on a decision, unless a caller has had one. With `accept` it is accepted at once, where the
+/// routing model learns from scores: part of the next retraining.
+///
+/// # Errors
+/// As [`give`].
+pub async fn judged(router: &Arc<Router>, decision: String, score: f64, accept: bool) -> Result<Candidate> {
+    let feedback = Feedback { decision, verdict: Verdict::Score(score), comment: None, by: By::Judge };
+    keep(router, feedback, accept).await
+}
+
+async fn keep(router: &Arc<Router>, feedback: Feedback, accept: bool) -> Result<Candidate> {
     let kept = router.decisions.get(&feedback.decision).zip(router.decisions.prompt(&feedback.decision));
     let Some((decision, prompt)) = kept else {
         return Err(Error::UnknownDecision { id: feedback.decision, kept: router.decisions.keep() });
@@ -46,7 +62,10 @@ pub async fn give(router: &Arc<Router>, feedback: Feedback) -> Result<Candidate>
     if let Verdict::Label(label) = &feedback.verdict {
         known_class(router, label)?;
     }
-    let (candidate, again) = (Candidate::new(feedback, &decision, &prompt), router.clone());
+    let (mut candidate, again) = (Candidate::new(feedback, &decision, &prompt), router.clone());
+    if accept && teaches(router, &candidate) {
+        candidate.status = Status::Accepted;
+    }
     blocking(move || again.teaching.candidates.lock().give(candidate, &again.teaching.folder)).await
 }
 
@@ -102,6 +121,13 @@ pub async fn page(
 ) -> Result<(Vec<Candidate>, bool)> {
     let again = router.clone();
     blocking(move || again.teaching.candidates.lock().page(status, after.as_deref(), limit)).await
+}
+
+/// Whether the routing model that serves can learn from a candidate as it is.
+fn teaches(router: &Router, candidate: &Candidate) -> bool {
+    let model = router.model.load_full();
+    let terms = Terms::of(&model, &router.config);
+    candidate.exemplar(&terms).is_some_and(|exemplar| check(&exemplar, 0, terms.names).is_ok())
 }
 
 fn known_class(router: &Router, label: &str) -> Result<()> {
