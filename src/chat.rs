@@ -62,6 +62,9 @@ pub struct Needs {
 /// No model's name is longer. Names and sessions are kept with every decision, so they are bounded.
 const MAX_NAME_BYTES: usize = 256;
 
+/// How a model is asked to go on with an answer that broke off.
+const GO_ON: &str = "Your answer broke off there. Go on from exactly where it stopped: begin with the next character, and repeat nothing.";
+
 /// One message of the conversation.
 #[derive(Debug)]
 pub struct Message {
@@ -263,6 +266,16 @@ impl ChatRequest {
             }
         }
         Some(raw(&messages))
+    }
+
+    /// This request with an answer that broke off, for another model to go on with it.
+    pub fn continued(&self, said: &str) -> Option<ChatRequest> {
+        let messages = self.fields.get("messages")?.get().trim_end().strip_suffix(']')?;
+        let said = serde_json::json!({"role": "assistant", "content": said});
+        let wish = serde_json::json!({"role": "user", "content": GO_ON});
+        let mut fields = self.fields.clone();
+        fields.insert("messages".into(), RawValue::from_string(format!("{messages},{said},{wish}]")).ok()?);
+        Self::parse(&serde_json::to_vec(&fields).ok()?).ok()
     }
 
     /// The request typed, for dialects that say it in other words.

@@ -3,11 +3,15 @@
 
 use crate::classifier::exit::Rule;
 use crate::classifier::model::Assurance;
+use crate::experiment::Assigned;
 use crate::features::Features;
 use crate::money::Money;
 use crate::policy::Policy;
-use serde::Serialize;
+use crate::policy::strategy::Strategy;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Everything Waypost decided about one request, and why.
@@ -22,9 +26,11 @@ pub struct Decision {
     /// The chosen class.
     pub class: String,
     /// The deployment tried first. `outcome.deployment` is the one that answered.
-    pub deployment: String,
+    #[schema(value_type = String)]
+    pub deployment: Arc<str>,
     /// The deployments tried next, in order, should it fail before its first byte.
-    pub fallbacks: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub fallbacks: Vec<Arc<str>>,
     /// How the class came about.
     pub basis: Basis,
     /// The decision in one sentence.
@@ -51,14 +57,38 @@ pub struct Decision {
     pub classes: Vec<ClassScore>,
     /// Every deployment with its terms, the best first, those that are out at the end.
     pub deployments: Vec<DeploymentScore>,
-    /// What decided between deployments within `policy.tie_share` of the best; absent where there was no tie.
+    /// The strategies by which the deployments of the class were ordered.
+    pub strategy: Vec<Strategy>,
+    /// What decided between deployments that the strategy left equal; absent where there was no tie.
     pub tie_breaker: Option<String>,
+    /// The `[[rule]]` that matched; absent where none did.
+    pub rule: Option<String>,
+    /// What the conversation so far has to do with it; absent where it has none.
+    pub session: Option<SessionNote>,
+    /// Whether the first deployment is tried for what can be learned of it, though another is expected to do better.
+    pub explored: bool,
+    /// The arms of experiments that this request is in.
+    pub experiments: Vec<Assigned>,
     /// The smallest change of policy that would have chosen otherwise.
     pub flip: Flip,
     /// Where the time went.
     pub timing: Timing,
     /// What came of it; absent while the answer is under way, and for `/explain` requests, which forward nothing.
     pub outcome: Option<Outcome>,
+}
+
+/// A conversation that went on before.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct SessionNote {
+    /// The deployment that answered last.
+    #[schema(value_type = String)]
+    pub last: Arc<str>,
+    /// Prompt tokens expected in its cache.
+    pub cached_tokens: u64,
+    /// Whether it answers again.
+    pub stays: bool,
+    /// Dollars that staying saves against the deployment that would have been first without the cache; negative where it costs more.
+    pub saves: f64,
 }
 
 /// How a class came about.
@@ -73,6 +103,8 @@ pub enum Basis {
     NoText,
     /// The embedding was late or its queue full: the default class.
     Late,
+    /// A `[[rule]]` named the class or the deployment.
+    Ruled,
     /// The request named the class.
     ClassNamed,
     /// The request named the deployment.
@@ -121,38 +153,117 @@ pub struct ClassScore {
 /// One deployment and the terms of its score. Money is in dollars.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DeploymentScore {
-    pub deployment: String,
-    pub provider: String,
+    /// Its place in the fleet.
+    #[serde(skip)]
+    pub index: usize,
+    #[schema(value_type = String)]
+    pub deployment: Arc<str>,
+    #[schema(value_type = String)]
+    pub provider: Arc<str>,
     /// The provider's name for the model.
-    pub model: String,
+    #[schema(value_type = String)]
+    pub model: Arc<str>,
     /// Whether it serves the chosen class (otherwise only a class that covers it).
     pub in_class: bool,
-    /// Prompt tokens times their price, and what the request itself costs.
+    /// Prompt tokens times their price, those in the provider's cache at theirs, and what the request itself costs.
     #[schema(value_type = f64)]
     pub input_cost: Money,
     /// Expected answer tokens times their price.
     #[schema(value_type = f64)]
     pub output_cost: Money,
+    /// Whether its price is known; where not, it counts as the dearest known of its classes.
+    pub price_known: bool,
+    /// Prompt tokens as this model is expected to count them.
+    pub input_tokens: u64,
+    /// Of these, expected in the provider's cache, since it answered this conversation last.
+    pub cached_tokens: u64,
     /// Expected answer tokens.
     pub output_tokens: u64,
-    /// Whether its price is known; where not, the costs are those of the dearest known deployment of its classes.
-    pub price_known: bool,
     /// Expected milliseconds to the first token.
     pub ttft_ms: f64,
     /// Expected milliseconds from the first token to the last.
     pub generation_ms: f64,
     /// Answers its latency was measured on, decayed with time; 0: assumed, see `[record]`.
     pub measured: f64,
+    /// Mean score, 0..1, of its recent answers, by judge and feedback; absent while none was scored.
+    pub quality: Option<f64>,
+    /// Share of recent attempts that failed, 0..0.95.
+    pub failure_share: f64,
+    /// Milliseconds expected to be lost on failures before an answer.
+    pub failure_ms: f64,
     /// `value_of_second` times the expected latency.
     pub time_cost: f64,
-    /// What its recent failures add: `(cost + time) x f / (1 - f)` for a failure share `f`.
+    /// What its recent failures add: `(cost + value_of_second x time lost on a failure) x f / (1 - f)` for a failure share `f`.
     pub failure_cost: f64,
-    /// The sum of the terms in dollars; the smallest wins.
+    /// The sum of the terms in dollars; the smallest wins under the strategy `balanced`.
     pub score: f64,
     /// Requests it is answering now.
     pub in_flight: usize,
+    /// Requests it can answer at once, as far as that is known; 1 otherwise.
+    pub capacity: f64,
+    /// Its `priority` in the configuration.
+    pub priority: u32,
+    /// Its `weight` in the configuration.
+    pub weight: f64,
+    /// Why it comes after those that can be asked at once: a limit, an open circuit breaker; absent where nothing holds it.
+    pub held: Option<String>,
+    /// Whether it is beyond the policy's `guard_latency_ms` or `guard_failures`, and so comes after those that are not.
+    pub guarded: bool,
     /// Why it was not considered; absent where it was.
-    pub out: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub out: Option<Out>,
+}
+
+/// Why a deployment cannot answer a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Out {
+    ContextLength {
+        needed: u64,
+        has: u64,
+    },
+    Vision,
+    Tools,
+    JsonSchema,
+    /// What its provider's dialect cannot say.
+    Dialect(&'static str),
+    /// Its region.
+    Region(Arc<str>),
+    Retention,
+    /// Expected dollars.
+    MaxCost(f64),
+    /// Expected milliseconds.
+    MaxLatency(f64),
+    /// It serves neither the class nor one that covers it.
+    NotServed,
+    /// The request, a rule or an experiment names another.
+    Named,
+    /// The strategy is `fixed`, and another comes first.
+    NotFixed,
+}
+
+impl fmt::Display for Out {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Out::ContextLength { needed, has } => write!(to, "context_length: needs about {needed} tokens, has {has}"),
+            Out::Vision => to.write_str("vision: the request has images"),
+            Out::Tools => to.write_str("tools: the request defines tools"),
+            Out::JsonSchema => to.write_str("json_schema: the request wants structured output"),
+            Out::Dialect(what) => write!(to, "dialect: {what}"),
+            Out::Region(region) => write!(to, "region: `{region}` is not among policy.allowed_regions"),
+            Out::Retention => to.write_str("zero_retention: its provider may keep requests"),
+            Out::MaxCost(dollars) => write!(to, "max_cost: expected ${dollars:.6}"),
+            Out::MaxLatency(ms) => write!(to, "max_latency_ms: expected {ms:.0} ms"),
+            Out::NotServed => to.write_str("serves neither the class nor one that covers it"),
+            Out::Named => to.write_str("another deployment is named"),
+            Out::NotFixed => to.write_str("strategy: fixed is the first alone"),
+        }
+    }
+}
+
+impl Serialize for Out {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl DeploymentScore {
@@ -251,11 +362,31 @@ pub enum End {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Attempt {
     pub deployment: String,
+    /// Why it was made.
+    pub why: Why,
     /// The upstream's status, when it answered.
     pub status: Option<u16>,
     /// What went wrong; absent where nothing did.
     pub error: Option<String>,
+    /// Milliseconds waited before it, for a retry or for a limit.
+    pub waited_ms: f64,
     pub duration_ms: f64,
+}
+
+/// Why an attempt was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The decision's first choice.
+    First,
+    /// What came before it failed.
+    Failover,
+    /// The same deployment again.
+    Retry,
+    /// The one before it takes longer than usual; whichever answers first counts.
+    Hedge,
+    /// To go on with an answer that broke off.
+    Continuation,
 }
 
 /// Tokens of one answer, as the provider counted them.
@@ -282,6 +413,6 @@ pub struct Usage {
 impl Decision {
     /// The deployments to try, in order.
     pub fn candidates(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.deployment.as_str()).chain(self.fallbacks.iter().map(String::as_str))
+        std::iter::once(&*self.deployment).chain(self.fallbacks.iter().map(|name| &**name))
     }
 }

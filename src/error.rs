@@ -45,7 +45,10 @@ pub enum Error {
     Overloaded { limit: usize, retry_after_s: u64 },
     /// A provider refused the request itself; its own status and error body.
     #[error("{message}")]
-    Refused { status: u16, message: String, body: Option<bytes::Bytes> },
+    Refused { status: u16, message: String, body: Option<bytes::Bytes>, code: Option<&'static str> },
+    /// A `[[rule]]` refuses the request.
+    #[error("{message}")]
+    Ruled { message: String },
     /// All attempts failed before the first byte. `status` is what the client gets.
     #[error("{message}")]
     Upstream { status: u16, message: String, code: &'static str },
@@ -83,7 +86,7 @@ impl Error {
         match self {
             Error::BadRequest { .. } | Error::NothingFits { .. } => 400,
             Error::Unauthorized { .. } => 401,
-            Error::Forbidden { .. } => 403,
+            Error::Forbidden { .. } | Error::Ruled { .. } => 403,
             Error::UnknownModel { .. } | Error::UnknownDecision { .. } | Error::Unknown { .. } => 404,
             Error::Conflict { .. } => 409,
             Error::SlowBody { .. } => 408,

@@ -1,6 +1,6 @@
 //! Facts read off a request: constraints for the choice of a deployment, never guesses about its difficulty.
 
-use crate::chat::{ChatRequest, Role};
+use crate::chat::{ChatRequest, Needs, Role};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -11,6 +11,9 @@ pub struct Features {
     pub tokens_in: u64,
     /// The caller's limit on the answer, in tokens.
     pub max_tokens: Option<u64>,
+    /// Whether the text is mostly ASCII, which tokenizers split otherwise.
+    #[serde(skip)]
+    pub ascii: bool,
     /// Messages in the conversation.
     pub messages: usize,
     /// User turns in the conversation.
@@ -25,6 +28,11 @@ pub struct Features {
     pub tools: usize,
     /// Whether the answer must be JSON.
     pub json_schema: bool,
+    /// What it asks for that not every provider can say.
+    #[serde(skip)]
+    pub needs: Needs,
+    /// Whether the last message is the result of a tool.
+    pub tool_result: bool,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// The conversation this belongs to (`prompt_cache_key` or `user`).
@@ -53,6 +61,7 @@ impl Features {
                 + TOKENS_PER_MESSAGE * request.messages.len() as u64
                 + TOKENS_PER_IMAGE * images as u64,
             max_tokens: request.max_tokens,
+            ascii: is_mostly_ascii(request),
             messages: request.messages.len(),
             user_turns: user_turns.count(),
             language: None,
@@ -60,10 +69,22 @@ impl Features {
             choices: request.choices,
             tools: request.tools,
             json_schema: request.json_schema,
+            needs: request.needs,
+            tool_result: request.messages.last().is_some_and(|message| message.role == Role::Tool),
             stream: request.stream,
             session: request.session.clone(),
         }
     }
+}
+
+/// Whether at most a tenth of the conversation's bytes are not ASCII.
+fn is_mostly_ascii(request: &ChatRequest) -> bool {
+    let bytes = |text: &str| {
+        (text.len(), if text.is_ascii() { 0 } else { text.bytes().filter(|byte| !byte.is_ascii()).count() })
+    };
+    let (all, other) =
+        request.messages.iter().map(|message| bytes(&message.text)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    other * 10 <= all
 }
 
 /// The language of the last user turn: the slowest of the features (0.1 ms), so only of requests whose prompt is read.

@@ -29,6 +29,7 @@
 
 pub mod catalog;
 pub mod chat;
+mod choice;
 pub mod classifier;
 pub mod cli;
 pub mod config;
@@ -48,6 +49,7 @@ pub mod providers;
 pub mod reader;
 pub mod record;
 pub mod router;
+pub mod session;
 pub mod start;
 pub mod teaching;
 #[path = "../training/mod.rs"]

@@ -1,24 +1,29 @@
 //! The road of one request, as a few calls, each named after its module:
-//! `features → embedding → quality per class → class → ranked deployments → forward → record`.
+//! `features → rules → embedding → quality per class → class → ranked deployments → forward → record`.
 //!
-//! [`Router::decide`] returns the whole [`Decision`]; [`Router::answer`] decides, forwards and records.
+//! [`Router::decide`] returns the whole [`Decision`]; [`Router::answer`] decides, forwards and records. `choice.rs` holds
+//! the choice of the class and the order of deployments.
 
 use crate::chat::ChatRequest;
+use crate::choice::{self, ClassSet};
 use crate::classifier::model::{Assurance, Read};
 use crate::classifier::{Estimate, RoutingModel};
 use crate::config::{ClassConfig, Config};
-use crate::decision::{Basis, ClassScore, Decision, DeploymentScore, Flip, Neighbor, Timing};
+use crate::decision::{Basis, Decision, Flip, Neighbor, Timing};
 use crate::embedder::{self, EncoderSpec, Late};
 use crate::error::{Error, Result};
+use crate::experiment::{Experiments, Fixed, Grade, Scorer, Subject};
 use crate::features::{self, Features};
-use crate::forward::{self, Answer, Refusal};
-use crate::policy::{Policy, class, flip, quality, rank};
+use crate::forward::{self, Answer, Budget, Refusal};
+use crate::limits::{self, Limits};
+use crate::policy::strategy::Turns;
+use crate::policy::{Policy, flip, rank, rule};
 use crate::providers::Fleet;
 use crate::reader::Reader;
-use crate::record::{Decisions, HealthBook};
+use crate::record::{Decisions, HealthBook, Prompt};
+use crate::session::Sessions;
 use crate::teaching::Teaching;
 use arc_swap::ArcSwap;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,8 +36,19 @@ pub struct Router {
     pub fleet: Fleet,
     pub decisions: Decisions,
     pub health: HealthBook,
+    pub limits: Arc<Limits>,
+    pub sessions: Sessions,
+    pub experiments: Experiments,
+    /// What hedging may spend.
+    pub hedges: Budget,
     /// What changes the routing model while it serves.
     pub teaching: Teaching,
+    /// Classes that each deployment serves.
+    pub(crate) served: Vec<ClassSet>,
+    /// Classes that cover each class.
+    pub(crate) covering: Vec<ClassSet>,
+    /// Whose turn it is in each class.
+    pub(crate) turns: Vec<Turns>,
 }
 
 /// What a caller says beside the request's body.
@@ -42,17 +58,63 @@ pub struct Caller {
     pub class: Option<String>,
     /// `x-waypost-policy`.
     pub policy: Option<String>,
+    /// `x-waypost-session`.
+    pub session: Option<String>,
+    /// `x-waypost-tier`.
+    pub tier: Option<String>,
+    /// `x-waypost-tags`.
+    pub tags: Vec<String>,
+    /// `x-waypost-priority`: 0 is the most urgent.
+    pub priority: Option<u8>,
+    /// The key that the request carries.
+    pub key: Option<CallerKey>,
+    /// The request's path.
+    pub path: String,
+    /// Headers that rules look at, by lower-case name.
+    pub headers: Vec<(String, String)>,
 }
 
-/// What a request asks for by its `model`, or by `x-waypost-class`.
-enum Target {
+/// A caller's key; its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CallerKey(pub String);
+
+impl std::fmt::Debug for CallerKey {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("[key]")
+    }
+}
+
+impl CallerKey {
+    /// The key itself, to be compared or hashed.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a request asks for by its `model`, or by `x-waypost-class`; or what a rule says in its place.
+#[derive(Clone, Debug)]
+pub enum Target {
     Auto,
     Class(String),
-    Deployment(String),
+    /// Place in the fleet.
+    Deployment(usize),
+}
+
+/// What is wanted of one decision: by the request, the rules and the experiments together.
+#[derive(Clone)]
+pub struct Wish {
+    pub target: Target,
+    pub policy: Policy,
+    /// The rule that matched.
+    pub rule: Option<String>,
+    /// A rule named the target.
+    ruled: bool,
+    /// An experiment's routing model, in place of the one that serves.
+    model: Option<Arc<RoutingModel>>,
 }
 
 /// What reading the prompt gave.
-enum Reading {
+pub enum Reading {
     Estimate(Arc<RoutingModel>, Arc<Read>),
     /// Why the default class, or the one named, answers unread.
     Unread(Basis, &'static str),
@@ -66,12 +128,30 @@ impl Router {
     /// configuration lacks.
     pub fn new(config: Config, model: RoutingModel, reader: Reader, fleet: Fleet) -> Result<Self> {
         fits(&config, reader.embedder.spec(), &model)?;
-        let names = fleet.all().iter().map(|deployment| (&*deployment.config.name, &*deployment.config.model));
-        let health = HealthBook::new(config.record.clone(), names);
-        let decisions = Decisions::new(config.record.keep);
-        let teaching = Teaching::new(&config);
+        let bit = |name: &str| config.classes.iter().position(|class| class.name == name).map_or(0, |at| 1 << at);
+        let set = |names: &[String]| names.iter().fold(0, |all: ClassSet, name| all | bit(name));
+        let covers = |class: &ClassConfig, name: &String| class.covers.contains(name);
+        let covering = |name: &String| {
+            config.classes.iter().filter(|class| covers(class, name)).fold(0, |all, class| all | bit(&class.name))
+        };
+        let names = fleet.all().iter().map(|deployment| (&*deployment.name, &*deployment.model));
         model.grow_graph();
-        Ok(Router { config, model: ArcSwap::from_pointee(model), reader, fleet, decisions, health, teaching })
+        Ok(Router {
+            served: fleet.all().iter().map(|deployment| set(&deployment.config.classes)).collect(),
+            covering: config.classes.iter().map(|class| covering(&class.name)).collect(),
+            turns: config.classes.iter().map(|_| Turns::default()).collect(),
+            decisions: Decisions::new(config.record.keep),
+            health: HealthBook::new(config.record.clone(), names),
+            limits: limits(&config, &fleet),
+            sessions: Sessions::new(config.session),
+            experiments: Experiments::none(&config),
+            hedges: Budget::new(config.retry.hedge_share),
+            teaching: Teaching::new(&config),
+            model: ArcSwap::from_pointee(model),
+            config,
+            reader,
+            fleet,
+        })
     }
 
     /// Lets a routing model serve from now on; requests under way keep the one they began with.
@@ -89,48 +169,85 @@ impl Router {
         request: ChatRequest,
         caller: &Caller,
     ) -> std::result::Result<Answer, Refusal> {
-        let decision = self.decide(&request, caller).await.map_err(Refusal::before_decision)?;
+        let decision = self.decide_for(&request, caller, false).await.map_err(Refusal::before_decision)?;
+        let (decision, request) = (Arc::new(decision), Arc::new(request));
         self.decisions.add(decision.clone(), &embedder::window(&request, self.config.embedder.window_chars));
-        forward::forward(self.clone(), request, decision).await
+        self.experiments.copy(&decision.experiments, &request, &decision.id, &decision.class);
+        forward::forward(self.clone(), request, decision, caller).await
     }
 
     /// Decides about a request. Nothing is forwarded.
     ///
     /// # Errors
-    /// [`Error::UnknownModel`], [`Error::BadRequest`] for a policy that cannot be read, [`Error::NothingFits`].
+    /// [`Error::UnknownModel`], [`Error::BadRequest`] for a policy that cannot be read, [`Error::Ruled`] where a rule
+    /// refuses it, [`Error::NothingFits`].
     pub async fn decide(&self, request: &ChatRequest, caller: &Caller) -> Result<Decision> {
+        self.decide_for(request, caller, true).await
+    }
+
+    /// As [`Router::decide`]; `dry` where nothing is forwarded after it, so that it takes nobody's turn.
+    async fn decide_for(&self, request: &ChatRequest, caller: &Caller, dry: bool) -> Result<Decision> {
+        let mut features = Features::read(request);
+        let wish = self.wish(request, caller, &features)?;
+        let id = format!("dec_{}", uuid::Uuid::now_v7().simple());
+        let decision = self.weigh(&id, request, caller, &mut features, &wish, dry).await?;
+        let subject = self.subject(&decision, request, caller, &wish);
+        let arms = self.experiments.assign(&subject);
+        let change = self.experiments.change(&arms);
+        if change == crate::config::Change::default() {
+            return Ok(Decision { experiments: arms, ..decision });
+        }
+        let changed = self.changed(&wish, &change)?;
+        let decision = self.weigh(&id, request, caller, &mut features, &changed, dry).await?;
+        Ok(Decision { experiments: arms, ..decision })
+    }
+
+    /// One decision, for what is wanted of it.
+    async fn weigh(
+        &self,
+        id: &str,
+        request: &ChatRequest,
+        caller: &Caller,
+        features: &mut Features,
+        wish: &Wish,
+        dry: bool,
+    ) -> Result<Decision> {
         let start = Instant::now();
         let mut timing = Timing::default();
-        let target = self.target(request, caller)?;
-        let policy = Policy::for_request(&self.config.policy, &self.config.policies, caller.policy.as_deref())?;
-
-        let mut features = Features::read(request);
-        timing.features_us = micros(start);
-
         // The language is looked for while an encoder thread reads.
-        let (reading, language) = tokio::join!(self.read(request, &target, &mut timing), async {
-            matches!(target, Target::Auto).then(|| features::language(request)).flatten()
+        let (reading, language) = tokio::join!(self.read(request, wish, &mut timing), async {
+            matches!(wish.target, Target::Auto).then(|| features::language(request)).flatten()
         });
         let reading = reading?;
-        features.language = language;
+        features.language = features.language.take().or(language);
 
         let choosing = Instant::now();
-        let demand =
-            rank::Demand { features: &features, policy: &policy, output_tokens: self.output_tokens(&target, &reading) };
-        let mut deployments: Vec<DeploymentScore> = self
-            .fleet
-            .all()
-            .iter()
-            .map(|deployment| rank::score(&deployment.config, &self.health.of(&deployment.config.name), &demand))
-            .collect();
-        let choice = self.choose_class(&target, &reading, &deployments, &policy)?;
-        let tie_breaker = self.rank(&target, &choice.class, &mut deployments, &policy);
-        let candidates: Vec<String> =
-            deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone()).collect();
-        let Some((deployment, fallbacks)) = candidates.split_first() else {
-            return Err(nothing_fits(&choice.class, &deployments));
+        let session = self.sessions.get(self.session_key(request, caller), choosing);
+        let cached =
+            session.map(|known| (known.deployment, self.sessions.cached_tokens(&known, features.tokens_in, choosing)));
+        let asked = choice::Request {
+            demand: rank::Demand {
+                features,
+                policy: &wish.policy,
+                output_tokens: self.output_tokens(&wish.target, &reading),
+                at: jiff::Timestamp::now(),
+                session: cached,
+            },
+            prompt: Prompt { tokens_in: features.tokens_in, ascii: features.ascii },
+            now: self.health.now(),
+            session,
+            dry,
         };
-        let flip = Flip { class: choice.flip, deployment: flip::deployment(&deployments, &policy) };
+        let mut deployments = self.score(&asked);
+        let choice = self.choose_class(wish, &reading, &deployments)?;
+        let ranked = self.rank(wish, &choice.class, &mut deployments, &asked);
+        let mut candidates =
+            deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone());
+        let Some(deployment) = candidates.next() else {
+            return Err(choice::nothing_fits(&choice.class, &deployments));
+        };
+        let flip = Flip { class: choice.flip, deployment: flip::deployment(&deployments, &wish.policy) };
+        let fallbacks = candidates.collect();
         timing.policy_us = micros(choosing);
         timing.total_us = micros(start);
 
@@ -139,13 +256,13 @@ impl Router {
             Reading::Unread(..) => None,
         };
         Ok(Decision {
-            id: format!("dec_{}", uuid::Uuid::now_v7().simple()),
+            id: id.into(),
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             requested: request.model.clone(),
-            reason: format!("{}; {}", choice.reason, why_deployment(&deployments[0], tie_breaker.as_deref())),
+            reason: format!("{}; {}", choice.reason, choice::why_deployment(&deployments[0], &ranked)),
             class: choice.class,
-            deployment: deployment.clone(),
-            fallbacks: fallbacks.to_vec(),
+            deployment,
+            fallbacks,
             basis: choice.basis,
             routing_model: estimate.map(|(model, _)| model.title()),
             confidence: estimate.map(|(_, estimate)| estimate.confidence),
@@ -160,13 +277,121 @@ impl Router {
             neighbors: estimate.map_or(Vec::new(), |(model, estimate)| self.neighbors(model, estimate)),
             classes: choice.classes,
             deployments,
-            tie_breaker,
+            strategy: ranked.strategy,
+            tie_breaker: ranked.tie_breaker,
+            rule: wish.rule.clone(),
+            session: ranked.session,
+            explored: ranked.explored,
+            experiments: Vec::new(),
             flip,
-            features,
-            policy,
+            features: features.clone(),
+            policy: wish.policy.clone(),
             timing,
             outcome: None,
         })
+    }
+
+    /// The judge's word on an answer: live quality of its deployment, and a score for the experiments it was part of.
+    pub fn graded(&self, grade: &Grade) {
+        if let Some(index) = self.fleet.index_of(&grade.deployment) {
+            self.health.add_quality(index, self.health.now(), &grade.class, grade.score);
+        }
+        if let Some(decision) = self.decisions.get(&grade.decision) {
+            self.experiments.scored(&decision.experiments, &grade.decision, grade.score, Scorer::Judge);
+        }
+    }
+
+    /// What is wanted: by the request itself, and by the first rule that matches it.
+    fn wish(&self, request: &ChatRequest, caller: &Caller, features: &Features) -> Result<Wish> {
+        let target = self.target(request, caller)?;
+        let rule = self.rule(request, caller, features);
+        if let Some(refuse) = rule.and_then(|rule| rule.refuse.clone()) {
+            return Err(Error::Ruled { message: refuse });
+        }
+        let (default, named) = (&self.config.policy, &self.config.policies);
+        let ruled = Policy::for_request(default, named, rule.and_then(|rule| rule.policy.as_deref()))?;
+        let policy = Policy::for_request(&ruled, named, caller.policy.as_deref())?.within(&ruled).within(default);
+        let named = match rule {
+            Some(rule::Rule { class: Some(class), .. }) => Some(Target::Class(class.clone())),
+            Some(rule::Rule { deployment: Some(name), .. }) => self.fleet.index_of(name).map(Target::Deployment),
+            _ => None,
+        };
+        Ok(Wish {
+            ruled: named.is_some(),
+            target: named.unwrap_or(target),
+            policy,
+            rule: rule.map(|rule| rule.name.clone()),
+            model: None,
+        })
+    }
+
+    /// The first rule whose conditions all hold.
+    fn rule(&self, request: &ChatRequest, caller: &Caller, features: &Features) -> Option<&rule::Rule> {
+        let last_user = request.messages.iter().rev().find(|message| message.role == crate::chat::Role::User);
+        let facts = rule::Facts {
+            model: caller.class.as_deref().unwrap_or(&request.model),
+            path: &caller.path,
+            headers: &caller.headers,
+            tier: caller.tier.as_deref(),
+            key: caller.key.as_ref().map(CallerKey::reveal),
+            tags: &caller.tags,
+            features,
+            text: last_user.map_or("", |message| &message.text),
+            at: jiff::Timestamp::now(),
+        };
+        self.config.rules.iter().find(|rule| rule.holds(&facts, || features::language(request)))
+    }
+
+    /// What is wanted, with what experiments change.
+    fn changed(&self, wish: &Wish, change: &crate::config::Change) -> Result<Wish> {
+        let mut wish = wish.clone();
+        let before = wish.policy.clone();
+        if let Some(policy) = &change.policy {
+            wish.policy = Policy::for_request(&before, &self.config.policies, Some(policy))?.within(&before);
+        }
+        if let Some(strategy) = &change.strategy {
+            let header = format!("strategy={strategy}");
+            wish.policy = Policy::for_request(&wish.policy, &self.config.policies, Some(&header))?;
+        }
+        if let Some(class) = &change.class {
+            wish.target = Target::Class(class.clone());
+        }
+        if let Some(index) = change.deployment.as_ref().and_then(|name| self.fleet.index_of(name)) {
+            wish.target = Target::Deployment(index);
+        }
+        wish.ruled |= change.class.is_some() || change.deployment.is_some();
+        wish.model = self.experiments.routing_model(change).cloned();
+        Ok(wish)
+    }
+
+    /// Who asks, for the experiments.
+    fn subject<'a>(
+        &self,
+        decision: &'a Decision,
+        request: &'a ChatRequest,
+        caller: &'a Caller,
+        wish: &Wish,
+    ) -> Subject<'a> {
+        let named = request.session.as_deref();
+        Subject {
+            class: &decision.class,
+            tags: &caller.tags,
+            session: caller.session.as_deref().or(named),
+            user: named,
+            key: caller.key.as_ref().map(CallerKey::reveal),
+            request: &decision.id,
+            fixed: Fixed {
+                policy: caller.policy.is_some(),
+                class: matches!(wish.target, Target::Class(_)),
+                deployment: matches!(wish.target, Target::Deployment(_)),
+            },
+        }
+    }
+
+    /// What names the conversation that a request belongs to.
+    pub fn session_key(&self, request: &ChatRequest, caller: &Caller) -> u64 {
+        let named = caller.session.as_deref().or(request.session.as_deref());
+        self.sessions.key(named, request, caller.key.as_ref().map(CallerKey::reveal))
     }
 
     /// What the request asks for: a header beats the body.
@@ -185,26 +410,32 @@ impl Router {
         if name == "auto" {
             return Ok(Target::Auto);
         }
-        match self.fleet.named(name) {
-            Some(deployment) => Ok(Target::Deployment(deployment.config.name.clone())),
+        match self.fleet.index_of(name) {
+            Some(index) => Ok(Target::Deployment(index)),
             None => Err(Error::UnknownModel { model: name.chars().take(100).collect(), classes: self.class_names() }),
         }
     }
 
     /// Embeds and classifies the prompt, or tells why not. A request that names its class or deployment is not read.
-    async fn read(&self, request: &ChatRequest, target: &Target, timing: &mut Timing) -> Result<Reading> {
-        match target {
-            Target::Class(_) => return Ok(Reading::Unread(Basis::ClassNamed, "the request names the class")),
-            Target::Deployment(_) => {
+    async fn read(&self, request: &ChatRequest, wish: &Wish, timing: &mut Timing) -> Result<Reading> {
+        match (&wish.target, wish.ruled) {
+            (Target::Auto, _) => {}
+            (Target::Class(_), true) => {
+                return Ok(Reading::Unread(Basis::Ruled, "a rule or an experiment names the class"));
+            }
+            (Target::Deployment(_), true) => {
+                return Ok(Reading::Unread(Basis::Ruled, "a rule or an experiment names the deployment"));
+            }
+            (Target::Class(_), false) => return Ok(Reading::Unread(Basis::ClassNamed, "the request names the class")),
+            (Target::Deployment(_), false) => {
                 return Ok(Reading::Unread(Basis::DeploymentNamed, "the request names the deployment"));
             }
-            Target::Auto => {}
         }
         let text = embedder::window(request, self.config.embedder.window_chars);
         if text.is_empty() {
             return Ok(Reading::Unread(Basis::NoText, "the conversation has no text to read"));
         }
-        let model = self.model.load_full();
+        let model = wish.model.clone().unwrap_or_else(|| self.model.load_full());
         let reading = match self.reader.read(&model, &text).await? {
             Ok(reading) => reading,
             Err(Late::QueueFull) => return Ok(Reading::Unread(Basis::Late, "the embedder's queue is full")),
@@ -239,130 +470,6 @@ impl Router {
         }
     }
 
-    fn choose_class(
-        &self,
-        target: &Target,
-        reading: &Reading,
-        deployments: &[DeploymentScore],
-        policy: &Policy,
-    ) -> Result<ClassChoice> {
-        let (model, estimate) = match reading {
-            Reading::Unread(basis, why) => {
-                let class = match target {
-                    Target::Auto => self.config.routing.default_class.clone(),
-                    Target::Class(class) => class.clone(),
-                    Target::Deployment(deployment) => self.class_of(deployment),
-                };
-                let reason = if matches!(target, Target::Auto) {
-                    format!("{why}: the default class `{class}` answers")
-                } else {
-                    format!("{why} `{}`", target.name())
-                };
-                return Ok(ClassChoice { class, basis: *basis, reason, classes: Vec::new(), flip: None });
-            }
-            Reading::Estimate(model, read) => (model, &read.estimate),
-        };
-        let mut classes = quality::score(
-            &self.config.classes,
-            &model.manifest,
-            estimate,
-            |class| self.expected(class, deployments),
-            policy,
-        );
-        let choice = {
-            let candidates: Vec<_> = classes
-                .iter()
-                .zip(&self.config.classes)
-                .map(|(score, config)| class::Candidate { score, covers: config.covers.len() })
-                .collect();
-            class::choose(&candidates, policy).map(|choice| (flip::class(&candidates, choice.index, policy), choice))
-        };
-        let Some((flip, choice)) = choice else {
-            return Err(nothing_fits(&self.config.routing.default_class, deployments));
-        };
-        let chosen = classes[choice.index].clone();
-        let answering = if estimate.abstained { &self.config.routing.default_class } else { &chosen.class };
-        let below =
-            |score: &&mut ClassScore| score.out.is_none() && !class::meets(score, policy) && score.class != *answering;
-        for score in classes.iter_mut().filter(below) {
-            score.out = Some(format!(
-                "quality {:.3} is below the floor {}",
-                score.quality.unwrap_or(0.0),
-                policy.quality_floor
-            ));
-        }
-        let usable_default = classes
-            .iter()
-            .any(|score| score.class == self.config.routing.default_class && score.expected_cost.is_some());
-        if estimate.abstained && usable_default {
-            sort_classes(&mut classes, &self.config.routing.default_class);
-            let reason = format!(
-                "confidence {:.2} is below the gate {:.2}: the default class `{}` answers",
-                estimate.confidence, model.manifest.gate, self.config.routing.default_class
-            );
-            return Ok(ClassChoice {
-                class: self.config.routing.default_class.clone(),
-                basis: Basis::Abstained,
-                reason,
-                classes,
-                flip: None,
-            });
-        }
-        sort_classes(&mut classes, &chosen.class);
-        let reason = why_class(&chosen, choice.met, policy);
-        Ok(ClassChoice { class: chosen.class, basis: Basis::Classified, reason, classes, flip })
-    }
-
-    /// What an answer of a class is expected to take at its best deployment, or why none of them can answer.
-    fn expected(&self, class: &str, deployments: &[DeploymentScore]) -> std::result::Result<quality::Expected, String> {
-        let serves = |score: &&DeploymentScore| {
-            self.fleet
-                .named(&score.deployment)
-                .is_some_and(|found| found.config.classes.iter().any(|served| served == class))
-        };
-        let own: Vec<&DeploymentScore> = deployments.iter().filter(serves).collect();
-        match own.iter().filter(|score| score.out.is_none()).min_by(|a, b| a.score.total_cmp(&b.score)) {
-            Some(best) => Ok(quality::Expected { cost: best.cost(), latency_ms: best.latency_ms() }),
-            None if own.is_empty() => Err("no deployment serves it".into()),
-            None => Err(format!("none of its deployments fits ({})", own[0].out.as_deref().unwrap_or("unknown"))),
-        }
-    }
-
-    /// Ranks deployments for a class: its own first, then those of classes that cover it; the others are out.
-    fn rank(
-        &self,
-        target: &Target,
-        class: &str,
-        deployments: &mut [DeploymentScore],
-        policy: &Policy,
-    ) -> Option<String> {
-        let classes: HashMap<&str, &[String]> = self
-            .fleet
-            .all()
-            .iter()
-            .map(|deployment| (deployment.config.name.as_str(), deployment.config.classes.as_slice()))
-            .collect();
-        let covering: Vec<&str> = self
-            .config
-            .classes
-            .iter()
-            .filter(|other| other.covers.iter().any(|covered| covered == class))
-            .map(|other| other.name.as_str())
-            .collect();
-        for score in deployments.iter_mut() {
-            let served = classes.get(score.deployment.as_str()).copied().unwrap_or_default();
-            let named = matches!(target, Target::Deployment(name) if *name == score.deployment);
-            score.in_class = named || served.iter().any(|served| served == class);
-            let covers = served.iter().any(|served| covering.contains(&served.as_str()));
-            if score.out.is_none() && matches!(target, Target::Deployment(_)) && !named {
-                score.out = Some("the request names another deployment".into());
-            } else if score.out.is_none() && !score.in_class && !covers {
-                score.out = Some(format!("serves neither `{class}` nor a class that covers it"));
-            }
-        }
-        rank::rank(deployments, policy, |deployment| self.health.last_chosen_named(deployment))
-    }
-
     fn neighbors(&self, model: &RoutingModel, estimate: &Estimate) -> Vec<Neighbor> {
         let shown = estimate.hits.iter().take(self.config.routing.neighbors_shown);
         shown
@@ -379,21 +486,52 @@ impl Router {
             .collect()
     }
 
+    /// Place of a class that exists; the first for one that does not.
+    pub(crate) fn place_of(&self, class: &str) -> usize {
+        self.config.classes.iter().position(|known| known.name == class).unwrap_or(0)
+    }
+
     fn class(&self, name: &str) -> Option<&ClassConfig> {
         self.config.classes.iter().find(|class| class.name == name)
     }
 
     /// The class under which a named deployment's answers are counted.
-    fn class_of(&self, deployment: &str) -> String {
-        let own = self.fleet.named(deployment).map(|deployment| deployment.config.classes.clone()).unwrap_or_default();
+    pub(crate) fn class_of(&self, deployment: usize) -> String {
+        let own = &self.fleet.all()[deployment].config.classes;
         let default = &self.config.routing.default_class;
-        if own.contains(default) { default.clone() } else { own.into_iter().next().unwrap_or_else(|| default.clone()) }
+        if own.contains(default) { default.clone() } else { own.first().unwrap_or(default).clone() }
+    }
+
+    /// What a target is called.
+    pub(crate) fn name_of(&self, target: &Target) -> String {
+        match target {
+            Target::Auto => "auto".into(),
+            Target::Class(name) => name.clone(),
+            Target::Deployment(index) => self.fleet.all()[*index].name.to_string(),
+        }
     }
 
     /// The names of all classes, for messages.
     pub fn class_names(&self) -> String {
         self.config.classes.iter().map(|class| class.name.as_str()).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The limits of all deployments and their providers, as configured.
+fn limits(config: &Config, fleet: &Fleet) -> Arc<Limits> {
+    let deployment = |deployment: &crate::providers::Deployment| limits::DeploymentLimits {
+        name: deployment.config.name.clone(),
+        provider: deployment.config.provider.clone(),
+        limits: deployment.config.limits,
+    };
+    let provider = |provider: &crate::config::ProviderConfig| limits::ProviderLimits {
+        name: provider.name.clone(),
+        limits: provider.limits,
+        tells_for_all: false,
+    };
+    let deployments: Vec<_> = fleet.all().iter().map(deployment).collect();
+    let providers: Vec<_> = config.providers.iter().map(provider).collect();
+    Limits::new(&deployments, &providers, config.queue)
 }
 
 /// Whether a routing model can serve here: trained on this encoder, used the same way, and with no class that the
@@ -432,78 +570,6 @@ pub fn fits(config: &Config, spec: &EncoderSpec, model: &RoutingModel) -> Result
         ));
     }
     Ok(())
-}
-
-/// A class chosen, and how.
-struct ClassChoice {
-    class: String,
-    basis: Basis,
-    reason: String,
-    classes: Vec<ClassScore>,
-    flip: Option<crate::decision::Change>,
-}
-
-impl Target {
-    fn name(&self) -> &str {
-        match self {
-            Target::Auto => "auto",
-            Target::Class(name) | Target::Deployment(name) => name,
-        }
-    }
-}
-
-/// The chosen first, then those that were considered, then the others; each by quality.
-fn sort_classes(classes: &mut [ClassScore], chosen: &str) {
-    classes.sort_by(|a, b| {
-        let key = |score: &ClassScore| (score.class != chosen, score.out.is_some());
-        key(a).cmp(&key(b)).then_with(|| b.quality.unwrap_or(0.0).total_cmp(&a.quality.unwrap_or(0.0)))
-    });
-}
-
-fn why_class(chosen: &ClassScore, met: bool, policy: &Policy) -> String {
-    let quality = chosen.quality.unwrap_or(0.0);
-    match (policy.worth, met) {
-        (Some(worth), _) => {
-            format!("`{}` leaves the most: worth ${worth} x quality {quality:.2} - cost - time", chosen.class)
-        }
-        (None, true) => {
-            format!("`{}` is the cheapest class with quality {quality:.2} >= {}", chosen.class, policy.quality_floor)
-        }
-        (None, false) => format!(
-            "no class reaches the floor {}: `{}` has the best quality, {quality:.2}",
-            policy.quality_floor, chosen.class
-        ),
-    }
-}
-
-fn why_deployment(first: &DeploymentScore, tie_breaker: Option<&str>) -> String {
-    let terms = format!("expected ${:.6} and {:.0} ms", first.cost().dollars(), first.latency_ms());
-    match tie_breaker {
-        Some(tie) => format!("{} answers ({terms}; {tie})", first.deployment),
-        None => format!("{} answers ({terms})", first.deployment),
-    }
-}
-
-/// The error when every deployment is out, with each one's reason. Where only the context is too small, the client
-/// reads the code it knows from OpenAI.
-fn nothing_fits(class: &str, deployments: &[DeploymentScore]) -> Error {
-    let serving: Vec<&DeploymentScore> = deployments
-        .iter()
-        .filter(|score| score.in_class || score.out.as_deref().is_some_and(|out| !out.starts_with("serves neither")))
-        .collect();
-    if serving.is_empty() {
-        return Error::NothingFits {
-            reasons: format!(
-                "No deployment serves the class `{class}`: set a provider's key, or add a [[deployment]]."
-            ),
-            context: false,
-        };
-    }
-    let out = |score: &&DeploymentScore| score.out.clone().unwrap_or_default();
-    let context = serving.iter().all(|score| out(score).starts_with("context_length"));
-    let reasons: Vec<String> =
-        serving.iter().take(8).map(|score| format!("{}: {}.", score.deployment, out(score))).collect();
-    Error::NothingFits { reasons: reasons.join(" "), context }
 }
 
 fn micros(since: Instant) -> u64 {

@@ -4,12 +4,16 @@ use crate::classifier::RoutingModel;
 use crate::config::{Config, EmbedderConfig};
 use crate::embedder::{Embedder, Encoder, EncoderSpec, Pooling};
 use crate::error::{Error, Result};
+use crate::experiment::Experiments;
+use crate::forward::SideCalls;
 use crate::money::Money;
 use crate::providers::Fleet;
 use crate::reader::Reader;
-use crate::router::Router;
+use crate::router::{Router, fits};
 use crate::teaching::Shelf;
 use crate::weights::{Cache, Manifest};
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +22,11 @@ const DEADLINE: Duration = Duration::from_millis(25);
 const DEADLINE_READINGS: u32 = 2;
 const DEADLINE_TRIES: usize = 4;
 
-/// Loads everything a router needs, fetching weights that are missing.
+/// Loads everything a router needs, fetching weights that are missing. Without `traffic` no experiment runs.
 ///
 /// # Errors
 /// Whatever is wrong with the configuration, the weights or the routing model, said for the operator.
-pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
+pub async fn router(config: Config, cache: Cache, traffic: bool) -> Result<Arc<Router>> {
     let (settings, weights) = (config.clone(), cache.clone());
     let loading = tokio::task::spawn_blocking(move || {
         let encoder = encoder(&settings.embedder, &weights)?;
@@ -43,7 +47,32 @@ pub async fn router(config: Config, cache: Cache) -> Result<Arc<Router>> {
     }
     let fleet = Fleet::start(&config, &cache).await?;
     let reader = Reader::new(embedder, config.routing.early_exit, config.routing.remembered);
-    Router::new(config, model, reader, fleet).map(Arc::new)
+    let mut router = Router::new(config, model, reader, fleet)?;
+    if traffic {
+        router.experiments = experiments(&router).await?;
+    }
+    let router = Arc::new(router);
+    if traffic {
+        let told = Arc::downgrade(&router);
+        router.experiments.run(Arc::new(SideCalls(told.clone())), move |grade| {
+            if let Some(router) = told.upgrade() {
+                router.graded(&grade);
+            }
+        });
+    }
+    Ok(router)
+}
+
+/// The experiments, taken up where their logs left them.
+async fn experiments(router: &Router) -> Result<Experiments> {
+    let (config, spec) = (router.config.clone(), router.reader.embedder.spec().clone());
+    let names: HashSet<String> = router.fleet.all().iter().map(|deployment| deployment.config.name.clone()).collect();
+    let started = tokio::task::spawn_blocking(move || {
+        let load =
+            |path: &Path| RoutingModel::load(path).and_then(|model| fits(&config, &spec, &model).map(|()| model));
+        Experiments::start(&config, |name| names.contains(name), load)
+    });
+    started.await.map_err(|error| Error::Internal(format!("starting the experiments: {error}")))
 }
 
 /// How long a decision may take where the configuration does not say: [`DEADLINE`], or on a machine that needs longer so

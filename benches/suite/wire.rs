@@ -29,7 +29,7 @@ static WAYPOST: LazyLock<SocketAddr> = LazyLock::new(|| {
     let others = "[[provider]]\nname = \"local\"\nenabled = false\n[[provider]]\nname = \"ollama\"\nenabled = false";
     let config = config(&format!("{others}\n[[provider]]\n{provider}\n[[deployment]]\n{deployment}\n"));
     RUNTIME.block_on(async {
-        let router = or_exit(waypost::start::router(config, cache()).await);
+        let router = or_exit(waypost::start::router(config, cache(), false).await);
         serve(waypost::http::app(router)).await
     })
 });

@@ -180,6 +180,7 @@ pub fn classes(model: &RoutingModel, config: &Config) -> Vec<ClassConfig> {
     labels
         .iter()
         .map(|label| ClassConfig {
+            strategy: Vec::new(),
             name: label.clone(),
             description: String::new(),
             covers: Vec::new(),

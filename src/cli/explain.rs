@@ -31,8 +31,8 @@ impl Explain {
         }
         let (config, cache) = (global.load()?, global.cache()?);
         let decision = block_on(async {
-            let router = crate::start::router(config, cache).await?;
-            router.decide(&ChatRequest::from_prompt(&text)?, &Caller { class: None, policy: self.policy }).await
+            let router = crate::start::router(config, cache, false).await?;
+            router.decide(&ChatRequest::from_prompt(&text)?, &Caller { policy: self.policy, ..Caller::default() }).await
         })?;
         if self.json {
             print_json(&decision);
@@ -126,7 +126,7 @@ fn deployments(scores: &[DeploymentScore]) -> Table {
     ]);
     for score in scores {
         table.add_row([
-            score.deployment.clone(),
+            score.deployment.to_string(),
             format!("{:.6}", score.score),
             format!("{:.6}", score.input_cost.dollars()),
             format!("{:.6}", score.output_cost.dollars()),
@@ -135,7 +135,7 @@ fn deployments(scores: &[DeploymentScore]) -> Table {
             format!("{:.0}", score.ttft_ms),
             format!("{:.0}", score.generation_ms),
             format!("{:.1}", score.measured),
-            score.out.clone().unwrap_or_default(),
+            score.out.as_ref().map(ToString::to_string).or_else(|| score.held.clone()).unwrap_or_default(),
         ]);
     }
     right(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8]);

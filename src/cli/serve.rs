@@ -21,7 +21,7 @@ impl Serve {
         }
         let cache = global.cache()?;
         block_on(async {
-            let router = crate::start::router(config, cache).await?;
+            let router = crate::start::router(config, cache, true).await?;
             let shown = router.clone();
             crate::http::serve(router, |address| greet(&shown, address)).await
         })

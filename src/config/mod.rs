@@ -1,12 +1,14 @@
 //! Configuration in two stages: `raw.rs` (as written) and `resolved.rs` (checked, secrets read, names tied).
 //! `default.toml` holds every default and documents every key.
 
+mod credentials;
 mod experiment;
 mod presets;
 mod price;
 mod provider;
 mod raw;
 mod resolved;
+mod rule;
 mod secret;
 
 pub use experiment::{
@@ -19,8 +21,8 @@ pub use provider::{
 };
 pub use raw::{DEFAULT, RawConfig, RawPolicy, layered};
 pub use resolved::{
-    AdminConfig, ClassConfig, Config, DeploymentConfig, EmbedderConfig, RecordConfig, RoutingConfig, ServerConfig,
-    Skipped, TeachingConfig, cores, data_folder,
+    AdminConfig, ClassConfig, Config, DeploymentConfig, EmbedderConfig, RecordConfig, RetryConfig, RoutingConfig,
+    ServerConfig, SessionConfig, Skipped, TeachingConfig, cores, data_folder,
 };
 pub use secret::Secret;
 

@@ -85,6 +85,9 @@ const CEREBRAS: &[&str] =
 pub const PRESETS: &[Preset] = &[
     Preset::speaking(DialectKind::Anthropic, "anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY"]),
     Preset::speaking(DialectKind::Azure, "azure", "https://{account}.openai.azure.com/openai/v1", &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"]),
+    Preset::speaking(DialectKind::Gemini, "gemini", "https://generativelanguage.googleapis.com/v1beta", &["GEMINI_API_KEY", "GOOGLE_API_KEY"]),
+    Preset::speaking(DialectKind::Cohere, "cohere", "https://api.cohere.com", &["CO_API_KEY", "COHERE_API_KEY"]),
+    Preset::speaking(DialectKind::Bedrock, "bedrock", "https://bedrock-runtime.{region}.amazonaws.com", &["AWS_BEARER_TOKEN_BEDROCK"]),
     Preset::openai("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"]),
     Preset::openai("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]).older().unasked().without(MISTRAL),
     Preset::openai("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"]).older().unasked().without(MISTRAL),

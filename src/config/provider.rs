@@ -1,10 +1,12 @@
 //! `[[provider]]`, checked: what it is, how it is reached, what its endpoint takes differently.
 
+use super::credentials;
 use super::presets::{Preset, preset};
 use super::raw::RawProvider;
 use super::resolved::Check;
 use super::secret::Secret;
 use crate::error::Result;
+use crate::limits::GateSettings;
 use std::time::Duration;
 
 /// `[[provider]]`.
@@ -12,6 +14,8 @@ use std::time::Duration;
 pub struct ProviderConfig {
     pub name: String,
     pub kind: ProviderKind,
+    /// What all its deployments share.
+    pub limits: GateSettings,
 }
 
 /// What a provider is.
@@ -135,45 +139,16 @@ fn http(
         check.wrong(format!("{table}.kind"), format!("expected \"local\" or one of {known}, got \"{kind}\""))
     })?;
     let optional = raw.optional.unwrap_or(false);
-    let secret = |key: &str, source: &Option<String>| match source {
-        Some(source) => Secret::read(check.file, &format!("{table}.{key}"), source),
-        None => Ok(None),
+    let (key, aws) = match credentials::find(check, table, raw, preset)? {
+        Ok(found) => found,
+        Err(missing) if optional => return Ok(Err(format!("{} is not set", missing.what))),
+        Err(missing) => {
+            let problem = format!("{} is not set; set it, or say `optional = true`", missing.what);
+            return Err(check.wrong(format!("{table}.{}", missing.key), problem));
+        }
     };
-    let aws = match (
-        secret("access_key", &raw.access_key)?,
-        secret("secret_key", &raw.secret_key)?,
-        secret("session_token", &raw.session_token)?,
-    ) {
-        (Some(access_key), Some(secret_key), session_token) => Some(AwsKeys { access_key, secret_key, session_token }),
-        _ => None,
-    };
-    let key = match (&raw.key, aws.is_some()) {
-        (Some(source), _) => match secret("key", &raw.key)? {
-            Some(secret) => Some(secret),
-            None if aws.is_some() => None,
-            None if optional => return Ok(Err(format!("{source} is not set"))),
-            None => {
-                let problem = format!("{source} is not set; set it, or say `optional = true`");
-                return Err(check.wrong(format!("{table}.key"), problem));
-            }
-        },
-        (None, true) => None,
-        // An address of the operator's own may need no key: the preset's is for its own.
-        (None, false) if raw.base_url.is_some() || preset.keys.is_empty() => None,
-        (None, false) => match preset
-            .keys
-            .iter()
-            .find_map(|name| Secret::read(check.file, &format!("{table}.key"), &format!("env:{name}")).transpose())
-        {
-            Some(secret) => Some(secret?),
-            None if optional => return Ok(Err(format!("{} is not set", preset.keys.join(" or ")))),
-            None => {
-                let problem = format!("{} is not set; set it, or say `optional = true`", preset.keys.join(" or "));
-                return Err(check.wrong(format!("{table}.key"), problem));
-            }
-        },
-    };
-    let base_url = base_url(check, table, preset, raw)?;
+    let region = credentials::region(raw, preset);
+    let base_url = base_url(check, table, preset, raw, &region)?;
     let max_tokens = match raw.max_tokens.as_deref() {
         None => preset.max_tokens,
         Some("max_tokens") => Some(MaxTokens::Older),
@@ -196,7 +171,7 @@ fn http(
             drop: raw.drop.clone().unwrap_or_else(|| preset.quirks().drop),
         },
         api_version: raw.api_version.clone(),
-        region: raw.region.clone(),
+        region,
         aws,
         connect_timeout: millis(raw.connect_timeout_ms, 5_000),
         first_byte_timeout: millis(raw.first_byte_timeout_ms, 300_000),
@@ -205,7 +180,13 @@ fn http(
 }
 
 /// The address, its own or the preset's with `{region}` and `{account}` filled in; without a trailing slash.
-fn base_url(check: &Check<'_>, table: &str, preset: &Preset, raw: &RawProvider) -> Result<String> {
+fn base_url(
+    check: &Check<'_>,
+    table: &str,
+    preset: &Preset,
+    raw: &RawProvider,
+    region: &Option<String>,
+) -> Result<String> {
     let key = format!("{table}.base_url");
     let mut url = match &raw.base_url {
         Some(url) => url.clone(),
@@ -214,7 +195,7 @@ fn base_url(check: &Check<'_>, table: &str, preset: &Preset, raw: &RawProvider) 
         }
         None => preset.base_url.into(),
     };
-    for (place, name, value) in [("{region}", "region", &raw.region), ("{account}", "account", &raw.account)] {
+    for (place, name, value) in [("{region}", "region", region), ("{account}", "account", &raw.account)] {
         if url.contains(place) {
             url = url.replace(place, &check.need(table, name, value.clone())?);
         }

@@ -17,12 +17,16 @@ pub struct RawConfig {
     pub record: RawRecord,
     pub admin: RawAdmin,
     pub teaching: RawTeaching,
+    pub session: RawSession,
+    pub queue: RawQueue,
+    pub retry: RawRetry,
     pub experiment_log: RawExperimentLog,
     pub judge: RawJudge,
     pub experiment: Vec<RawExperiment>,
     pub class: Vec<RawClass>,
     pub provider: Vec<RawProvider>,
     pub deployment: Vec<RawDeployment>,
+    pub rule: Vec<RawRule>,
 }
 
 /// Declares one table of the file: every key optional.
@@ -63,11 +67,13 @@ table!(RawRouting {
     default_class: String,
     neighbors_shown: usize,
     early_exit: bool,
+    strategy: Vec<String>,
     remembered: usize,
 });
 table!(RawPolicy {
     quality_floor: f64, worth: f64, value_of_second: f64, tie_share: f64, max_cost: f64, max_latency_ms: f64,
-    regions: Vec<String>, max_attempts: usize,
+    strategy: Vec<String>, guard_latency_ms: f64, guard_failures: f64, allowed_regions: Vec<String>, zero_retention: bool,
+    batch: bool, max_attempts: usize, deadline_ms: f64, hedge: bool, fail_on: Vec<String>, continue_streams: bool, priority: u8,
 });
 table!(RawRecord {
     keep: usize,
@@ -122,7 +128,7 @@ table!(RawArm {
     strategy: String,
     routing_model: String,
 });
-table!(RawClass { name: String, enabled: bool, description: String, covers: Vec<String>, output_tokens: u64 });
+table!(RawClass { name: String, enabled: bool, description: String, covers: Vec<String>, output_tokens: u64, strategy: Vec<String> });
 table!(RawProvider {
     name: String,
     enabled: bool,
@@ -140,6 +146,10 @@ table!(RawProvider {
     access_key: String,
     secret_key: String,
     session_token: String,
+    zero_retention: bool,
+    rpm: u64,
+    tpm: u64,
+    max_in_flight: u32,
     connect_timeout_ms: u64,
     first_byte_timeout_ms: u64,
     idle_timeout_ms: u64,
@@ -151,7 +161,7 @@ table!(RawProvider {
 table!(RawDeployment {
     name: String, enabled: bool, provider: String, model: String, aliases: Vec<String>, classes: Vec<String>,
     catalog: String, context_tokens: u64, max_output_tokens: u64,
-    vision: bool, tools: bool, json_schema: bool, region: String, standby: u8,
+    vision: bool, tools: bool, json_schema: bool, region: String, standby: u8, priority: u32, weight: f64, rpm: u64, tpm: u64, max_in_flight: u32,
     input: f64, cached_input: f64, cache_write: f64, cache_write_1h: f64, audio_input: f64,
     output: f64, reasoning: f64, audio_output: f64, per_request: f64,
     tiers: Vec<RawRates>, batch: RawRates, period: Vec<RawRates>,
@@ -161,6 +171,16 @@ table!(RawRates {
     above: u64, valid_from: String, valid_until: String, hours: Vec<String>,
     input: f64, cached_input: f64, cache_write: f64, cache_write_1h: f64, audio_input: f64,
     output: f64, reasoning: f64, audio_output: f64, tiers: Vec<RawRates>,
+});
+
+table!(RawSession { keep: usize, cached_s: f64, forget_s: f64 });
+table!(RawQueue { length: usize, patience_ms: u64, age_ms: u64 });
+table!(RawRetry { first_ms: u64, most_ms: u64, hedge_share: f64 });
+table!(RawRule { name: String, when: RawWhen, class: String, deployment: String, policy: String, refuse: String });
+table!(RawWhen {
+    models: Vec<String>, path: String, headers: BTreeMap<String, String>, tiers: Vec<String>, keys: Vec<String>,
+    tags: Vec<String>, keywords: Vec<String>, regex: String, languages: Vec<String>, min_tokens: u64, max_tokens: u64,
+    has: Vec<String>, lacks: Vec<String>, between: String, days: Vec<String>, zone: String,
 });
 
 /// The shipped defaults.
@@ -198,6 +218,7 @@ fn refuse_twins(file: &str, own: &RawConfig) -> Result<()> {
         ("class", own.class.iter().map(|item| &item.name).collect::<Vec<_>>()),
         ("provider", own.provider.iter().map(|item| &item.name).collect()),
         ("deployment", own.deployment.iter().map(|item| &item.name).collect()),
+        ("rule", own.rule.iter().map(|item| &item.name).collect()),
         ("experiment", own.experiment.iter().map(|item| &item.name).collect()),
     ];
     for (table, names) in lists {

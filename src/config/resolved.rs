@@ -7,7 +7,10 @@ use super::secret::{Secret, to_toml};
 use crate::catalog::{Catalog, Entry, Prices};
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
+use crate::limits::{GateSettings, QueueSettings};
 use crate::policy::Policy;
+use crate::policy::rule::Rule;
+use crate::policy::strategy::{self, Strategy};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +38,12 @@ pub struct Config {
     pub classes: Vec<ClassConfig>,
     pub providers: Vec<ProviderConfig>,
     pub deployments: Vec<DeploymentConfig>,
+    pub rules: Vec<Rule>,
+    pub session: SessionConfig,
+    pub queue: QueueSettings,
+    /// How long a request may wait in the queue.
+    pub patience: Duration,
+    pub retry: RetryConfig,
     /// Deployments with `enabled = false`: discovery does not bring them back.
     pub disabled: Vec<String>,
     /// Optional providers that are left out, and why.
@@ -79,6 +88,8 @@ pub struct RoutingConfig {
     pub default_class: String,
     pub neighbors_shown: usize,
     pub early_exit: bool,
+    /// How deployments are ordered, where neither the policy nor the class says.
+    pub strategy: Vec<Strategy>,
     /// Texts whose estimate is remembered.
     pub remembered: usize,
 }
@@ -119,6 +130,8 @@ pub struct ClassConfig {
     pub description: String,
     pub covers: Vec<String>,
     pub output_tokens: u64,
+    /// How its deployments are ordered; empty: as `[routing]` has it.
+    pub strategy: Vec<Strategy>,
 }
 
 /// `[[deployment]]`.
@@ -143,6 +156,34 @@ pub struct DeploymentConfig {
     pub region: Option<String>,
     /// 0 serves always; a larger number serves only classes that no smaller one serves.
     pub standby: u8,
+    /// For the strategy `priority`: the smallest first.
+    pub priority: u32,
+    /// For the strategy `weighted`.
+    pub weight: f64,
+    pub limits: GateSettings,
+    /// Whether its provider keeps nothing of a request.
+    pub zero_retention: bool,
+}
+
+/// `[session]`.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// Conversations remembered.
+    pub keep: usize,
+    /// How long a provider is taken to keep a prompt in its cache.
+    pub cached: Duration,
+    /// A conversation silent for so long is a new one.
+    pub forget: Duration,
+}
+
+/// `[retry]`.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryConfig {
+    /// Longest pause before the first repetition; it doubles with each.
+    pub first: Duration,
+    pub most: Duration,
+    /// Requests of 100 that may be asked of a second deployment too, as a share.
+    pub hedge_share: f64,
 }
 
 /// An optional provider that is left out.
@@ -163,7 +204,14 @@ impl Config {
         let classes = check.classes(&raw)?;
         let (providers, skipped) = check.providers(&raw)?;
         let deployments = check.deployments(&raw, &classes, &providers)?;
-        let default_class = check.need("routing", "default_class", raw.routing.default_class)?;
+        let default_class = check.need("routing", "default_class", raw.routing.default_class.clone())?;
+        let policy = check.policy("policy", &raw.policy, &RawPolicy::default())?;
+        let policies: BTreeMap<String, Policy> = raw
+            .policies
+            .iter()
+            .map(|(name, own)| Ok((name.clone(), check.policy(&format!("policies.{name}"), own, &raw.policy)?)))
+            .collect::<Result<_>>()?;
+        let rules = check.rules(&raw, &classes, &policy, &policies)?;
         if !classes.iter().any(|class| class.name == default_class) {
             let names: Vec<_> = classes.iter().map(|class| class.name.as_str()).collect();
             return Err(check.wrong(
@@ -202,16 +250,11 @@ impl Config {
                 default_class,
                 neighbors_shown: check.need("routing", "neighbors_shown", raw.routing.neighbors_shown)?,
                 early_exit: check.need("routing", "early_exit", raw.routing.early_exit)?,
+                strategy: check.strategy("routing", &raw.routing.strategy)?,
                 remembered: check.need("routing", "remembered", raw.routing.remembered)?,
             },
-            policy: check.policy("policy", &raw.policy, &RawPolicy::default())?,
-            policies: raw
-                .policies
-                .iter()
-                .map(|(name, policy)| {
-                    Ok((name.clone(), check.policy(&format!("policies.{name}"), policy, &raw.policy)?))
-                })
-                .collect::<Result<_>>()?,
+            policy,
+            policies,
             record: RecordConfig {
                 keep: check.positive("record", "keep", raw.record.keep)?,
                 assumed_ttft_ms: check.amount("record", "assumed_ttft_ms", raw.record.assumed_ttft_ms)?,
@@ -224,6 +267,22 @@ impl Config {
                     .max(0.1),
                 explore_share: check.share("record", "explore_share", raw.record.explore_share)?,
             },
+            session: SessionConfig {
+                keep: check.positive("session", "keep", raw.session.keep)?,
+                cached: check.seconds("session", "cached_s", raw.session.cached_s)?,
+                forget: check.seconds("session", "forget_s", raw.session.forget_s)?,
+            },
+            queue: QueueSettings {
+                length: check.need("queue", "length", raw.queue.length)?,
+                age: check.millis("queue", "age_ms", raw.queue.age_ms)?,
+            },
+            patience: check.millis("queue", "patience_ms", raw.queue.patience_ms)?,
+            retry: RetryConfig {
+                first: check.millis("retry", "first_ms", raw.retry.first_ms)?,
+                most: check.millis("retry", "most_ms", raw.retry.most_ms)?,
+                hedge_share: check.amount("retry", "hedge_share", raw.retry.hedge_share)?.min(1.0),
+            },
+            rules,
             admin: AdminConfig { key: check.admin_key(raw.admin.key.as_deref())? },
             teaching: check.teaching(&raw.teaching)?,
             experiment_log: super::experiment::log(&check, &raw.experiment_log)?,
@@ -291,6 +350,35 @@ impl Check<'_> {
         self.positive(table, key, value.map(|ms| ms as usize)).map(|ms| Duration::from_millis(ms as u64))
     }
 
+    fn seconds(&self, table: &str, key: &str, value: Option<f64>) -> Result<Duration> {
+        Ok(Duration::from_secs_f64(self.amount(table, key, value)?.min(1e9)))
+    }
+
+    fn strategy(&self, table: &str, names: &Option<Vec<String>>) -> Result<Vec<Strategy>> {
+        let wrong = |problem| self.wrong(format!("{table}.strategy"), problem);
+        let parse = |name: &String| Strategy::parse(name).map_err(wrong);
+        let strategies = names.iter().flatten().map(parse).collect::<Result<Vec<_>>>()?;
+        strategy::check(&strategies).map_err(wrong)?;
+        Ok(strategies)
+    }
+
+    fn rules(
+        &self,
+        raw: &RawConfig,
+        classes: &[ClassConfig],
+        policy: &Policy,
+        policies: &BTreeMap<String, Policy>,
+    ) -> Result<Vec<Rule>> {
+        let classes: Vec<String> = classes.iter().map(|class| class.name.clone()).collect();
+        let known = |name: &str| raw.deployment.iter().any(|deployment| deployment.name.as_deref() == Some(name));
+        let readable = |header: &str| match Policy::for_request(policy, policies, Some(header)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        let names = super::rule::Names { classes: &classes, deployments: &known, policy: &readable };
+        raw.rule.iter().map(|rule| super::rule::resolve(self, rule, &names)).collect()
+    }
+
     /// A number of dollars, milliseconds or tokens per second: finite and not negative.
     pub(super) fn amount(&self, table: &str, key: &str, value: Option<f64>) -> Result<f64> {
         let value = self.need(table, key, value)?;
@@ -350,6 +438,7 @@ impl Check<'_> {
                     .collect(),
                 description: class.description.clone().unwrap_or_default(),
                 output_tokens: self.need(&key, "output_tokens", class.output_tokens)?,
+                strategy: self.strategy(&key, &class.strategy)?,
                 name: name.clone(),
             })
         };
@@ -379,7 +468,11 @@ impl Check<'_> {
                 continue;
             }
             match super::provider::resolve(self, &name, provider)? {
-                Ok(kind) => used.push(ProviderConfig { name, kind }),
+                Ok(kind) => {
+                    let limits =
+                        GateSettings { rpm: provider.rpm, tpm: provider.tpm, max_in_flight: provider.max_in_flight };
+                    used.push(ProviderConfig { name, kind, limits });
+                }
                 Err(reason) => skipped.push(Skipped { provider: name, reason }),
             }
         }
@@ -397,11 +490,14 @@ impl Check<'_> {
         let mut deployments = Vec::new();
         let catalog = Catalog::current()?;
         for item in raw.deployment.iter().filter(|item| item.enabled != Some(false)) {
-            let deployment = self.deployment(item, &known, &catalog)?;
+            let mut deployment = self.deployment(item, &known, &catalog)?;
             let key = format!("deployment `{}`", deployment.name);
-            if !raw.provider.iter().any(|provider| provider.name.as_ref() == Some(&deployment.provider)) {
-                return Err(self
-                    .wrong(format!("{key}: provider"), format!("no [[provider]] is named `{}`", deployment.provider)));
+            match raw.provider.iter().find(|provider| provider.name.as_ref() == Some(&deployment.provider)) {
+                Some(provider) => deployment.zero_retention = provider.zero_retention.unwrap_or(false),
+                None => {
+                    let problem = format!("no [[provider]] is named `{}`", deployment.provider);
+                    return Err(self.wrong(format!("{key}: provider"), problem));
+                }
             }
             if let Some(name) =
                 std::iter::once(&deployment.name).chain(&deployment.aliases).find(|name| !taken.insert((*name).clone()))
@@ -451,6 +547,10 @@ impl Check<'_> {
             json_schema: can(raw.json_schema, |entry| entry.json_schema),
             region: raw.region.clone(),
             standby: raw.standby.unwrap_or(0),
+            priority: raw.priority.unwrap_or(0),
+            weight: self.amount(&table, "weight", Some(raw.weight.unwrap_or(1.0)))?,
+            limits: GateSettings { rpm: raw.rpm, tpm: raw.tpm, max_in_flight: raw.max_in_flight },
+            zero_retention: false,
             provider,
             model,
             name,

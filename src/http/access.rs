@@ -4,7 +4,7 @@ use super::State;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use axum::extract::{ConnectInfo, Request, State as Shared};
-use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::{IpAddr, SocketAddr};
@@ -21,14 +21,19 @@ pub async fn admin(Shared(state): Shared<State>, request: Request, next: Next) -
     }
 }
 
-fn with_key(key: &Secret, headers: &HeaderMap) -> Result<()> {
+/// The key that a request carries, as clients of OpenAI, Anthropic and Google send it.
+pub fn given(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
     });
-    let given = bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()));
-    match given {
-        Some(given) if key.matches(given.trim_ascii()) => Ok(()),
+    let named = |name| headers.get(name).map(HeaderValue::as_bytes);
+    bearer.or_else(|| named("x-api-key")).or_else(|| named("x-goog-api-key")).map(<[u8]>::trim_ascii)
+}
+
+fn with_key(key: &Secret, headers: &HeaderMap) -> Result<()> {
+    match given(headers) {
+        Some(given) if key.matches(given) => Ok(()),
         given => Err(Error::Unauthorized { given: given.is_some() }),
     }
 }

@@ -2,13 +2,15 @@
 
 use super::State;
 use crate::chat::ChatRequest;
-use crate::decision::Decision;
+use crate::decision::{Decision, DeploymentScore};
 use crate::error::{Error, Result};
 use crate::forward::{Answer, AnswerBody};
-use crate::router::Caller;
+use crate::limits;
+use crate::router::{Caller, CallerKey};
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::stream::StreamExt;
@@ -18,6 +20,10 @@ const CLASS: HeaderName = HeaderName::from_static("x-waypost-class");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("x-waypost-deployment");
 const DECISION: HeaderName = HeaderName::from_static("x-waypost-decision");
 const POLICY: HeaderName = HeaderName::from_static("x-waypost-policy");
+const SESSION: HeaderName = HeaderName::from_static("x-waypost-session");
+const TIER: HeaderName = HeaderName::from_static("x-waypost-tier");
+const TAGS: HeaderName = HeaderName::from_static("x-waypost-tags");
+const PRIORITY: HeaderName = HeaderName::from_static("x-waypost-priority");
 const WARNING: HeaderName = HeaderName::from_static("x-waypost-warning");
 
 /// Seconds after which a caller refused for lack of room may try again.
@@ -77,9 +83,33 @@ pub fn take_place(state: &State) -> Result<OwnedSemaphorePermit> {
 /// [`Error::TooLarge`], or [`Error::BadRequest`] for what cannot be understood.
 pub async fn read(state: &State, request: Request) -> Result<(Caller, ChatRequest)> {
     let (parts, body) = request.into_parts();
-    let caller = Caller { class: header(&parts.headers, &CLASS)?, policy: header(&parts.headers, &POLICY)? };
+    let caller = caller(state, &parts)?;
     let bytes = super::body::bytes(state, body).await?;
     Ok((caller, ChatRequest::parse(&bytes)?))
+}
+
+/// What the caller says beside the body.
+fn caller(state: &State, parts: &Parts) -> Result<Caller> {
+    let headers = &parts.headers;
+    let tags = header(headers, &TAGS)?.unwrap_or_default();
+    let priority = header(headers, &PRIORITY)?;
+    let priority = priority.map(|text| {
+        let expected = "Header x-waypost-priority: expected high, normal, low, or a number from 0 to 9.";
+        limits::priority(&text).ok_or_else(|| Error::bad(PRIORITY.as_str(), "invalid_header", expected))
+    });
+    let asked = state.router.config.rules.iter().flat_map(|rule| &rule.when.headers);
+    let told = |(name, _): &(String, _)| Some((name.clone(), headers.get(name)?.to_str().ok()?.to_string()));
+    Ok(Caller {
+        class: header(headers, &CLASS)?,
+        policy: header(headers, &POLICY)?,
+        session: header(headers, &SESSION)?,
+        tier: header(headers, &TIER)?,
+        tags: tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(String::from).collect(),
+        priority: priority.transpose()?,
+        key: super::access::given(headers).map(|key| CallerKey(String::from_utf8_lossy(key).into_owned())),
+        path: parts.uri.path().into(),
+        headers: asked.filter_map(told).collect(),
+    })
 }
 
 fn header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>> {
@@ -105,14 +135,15 @@ fn respond(answer: Answer, place: OwnedSemaphorePermit) -> Response {
         }
     };
     name(&mut response, &answer.decision, &answer.deployment);
-    if answer
-        .decision
-        .deployments
-        .iter()
-        .any(|score| score.deployment == answer.deployment && score.provider == "local")
+    let mut warnings = answer.warnings;
+    let is_local = |score: &DeploymentScore| *score.deployment == *answer.deployment && *score.provider == *"local";
+    if answer.decision.deployments.iter().any(is_local) {
+        warnings.push("answered by a tiny demonstration model; set a provider key for real answers".into());
+    }
+    if let Ok(value) = HeaderValue::from_str(&warnings.join("; "))
+        && !warnings.is_empty()
     {
-        let warning = "answered by a tiny demonstration model; set a provider key for real answers";
-        response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));
+        response.headers_mut().insert(WARNING, value);
     }
     response
 }

@@ -37,8 +37,8 @@ impl IntoResponse for Error {
         } else if !recorded {
             tracing::info!(status = status.as_u16(), error = %self, "request refused");
         }
-        if let Error::Refused { body, message, .. } = &self {
-            return refused(status, body.as_deref().unwrap_or_default(), message);
+        if let Error::Refused { body, message, code, .. } = &self {
+            return refused(status, body.as_deref().unwrap_or_default(), message, *code);
         }
         let (param, code) = match &self {
             Error::BadRequest { param, code, .. } => (param.clone(), *code),
@@ -48,6 +48,7 @@ impl IntoResponse for Error {
             Error::Conflict { code, .. } => (None, *code),
             Error::Unauthorized { .. } => (None, "invalid_api_key"),
             Error::Forbidden { .. } => (None, "admin_is_local"),
+            Error::Ruled { .. } => (None, "refused_by_rule"),
             Error::NothingFits { context: true, .. } => (Some("messages".into()), "context_length_exceeded"),
             Error::NothingFits { .. } => (None, "no_deployment_fits"),
             Error::TooLarge { .. } => (None, "request_too_large"),
@@ -81,7 +82,7 @@ pub fn respond(status: StatusCode, message: &str, param: Option<String>, code: &
 }
 
 /// A provider's own words, brought into the shape that SDKs expect (llama.cpp's `code` is a number, others have no `param`).
-fn refused(status: StatusCode, said: &[u8], otherwise: &str) -> Response {
+fn refused(status: StatusCode, said: &[u8], otherwise: &str, code: Option<&str>) -> Response {
     let said: Value = serde_json::from_slice(said).unwrap_or(Value::Null);
     let error = said.get("error").unwrap_or(&said);
     let text = |key: &str| match error.get(key) {
@@ -92,7 +93,7 @@ fn refused(status: StatusCode, said: &[u8], otherwise: &str) -> Response {
     let message = text("message")
         .or_else(|| error.as_str().map(String::from))
         .unwrap_or_else(|| format!("The provider {otherwise}."));
-    body(status, message, text("param"), text("code"))
+    body(status, message, text("param"), code.map(String::from).or_else(|| text("code")))
 }
 
 fn body(status: StatusCode, message: String, param: Option<String>, code: Option<String>) -> Response {

@@ -25,6 +25,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+/// Places that a deployment without any limit is taken to have, where it is compared with those that have one.
+const UNLIMITED: u32 = 64;
+
 /// A deployment and its limits.
 #[derive(Clone, Debug)]
 pub struct DeploymentLimits {
@@ -209,6 +212,13 @@ impl Limits {
         let is_owners = shared.read(|state| state.held(tokens, now) == Some(held));
         let (gate, of) = if is_owners { (shared, format!(" (all of {owner})")) } else { (own, String::new()) };
         Some(gate.read(|state| state.words(held, tokens, now)) + &of)
+    }
+
+    /// Requests that may be in flight at a deployment at once, by its own limit or the one learned; many where there is
+    /// none.
+    pub fn room(&self, index: usize) -> f64 {
+        let limit = self.deployments[index].gate.read(|state| state.room.limit());
+        f64::from(limit.unwrap_or(UNLIMITED))
     }
 
     /// All gates and the queue, for the metrics and `/explain`.

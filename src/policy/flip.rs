@@ -87,5 +87,5 @@ pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change>
     };
     let others = ranked[1..].iter().filter(|other| other.out.is_none() && other.in_class == first.in_class);
     let (to, other) = others.filter_map(crossing).min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
-    Some(Change { key: "value_of_second".into(), from: policy.value_of_second, to, would_choose: other })
+    Some(Change { key: "value_of_second".into(), from: policy.value_of_second, to, would_choose: other.to_string() })
 }

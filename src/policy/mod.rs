@@ -6,11 +6,14 @@ pub mod class;
 pub mod flip;
 pub mod quality;
 pub mod rank;
+pub mod rule;
+pub mod strategy;
 
 use crate::config::RawPolicy;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use strategy::Strategy;
 use utoipa::ToSchema;
 
 /// What a caller wants. See `[policy]` in default.toml for the meaning of each key.
@@ -28,10 +31,50 @@ pub struct Policy {
     pub max_cost: Option<f64>,
     /// Deployments expected to take longer for a whole answer are out.
     pub max_latency_ms: Option<f64>,
+    /// How the deployments of a class are ordered; empty: as the class has it, or `[routing]`.
+    pub strategy: Vec<Strategy>,
+    /// Deployments expected to take longer for a whole answer come after all others.
+    pub guard_latency_ms: Option<f64>,
+    /// Deployments that failed more of their recent attempts come after all others.
+    pub guard_failures: Option<f64>,
     /// Only deployments in these regions; empty: any.
-    pub regions: Vec<String>,
-    /// Deployments tried before the client sees an error.
+    pub allowed_regions: Vec<String>,
+    /// Only deployments whose provider keeps nothing of a request.
+    pub zero_retention: bool,
+    /// The work can wait: it is ordered, and paid where a provider has them, at batch prices.
+    pub batch: bool,
+    /// Attempts before the client sees an error, over all deployments.
     pub max_attempts: usize,
+    /// From accepting the request to its first byte, over all attempts; absent: `server.request_timeout_ms`.
+    pub deadline_ms: Option<f64>,
+    /// Whether a second deployment is asked too when the first takes longer than it does for 95 of 100.
+    pub hedge: bool,
+    /// Answers that count as failures, so that the next deployment is tried.
+    pub fail_on: Vec<FailOn>,
+    /// Place in the queue where all are at their limits, 0 first; absent: as `x-waypost-priority` says, or 1.
+    pub priority: Option<u8>,
+    /// Whether a stream that breaks is continued by another deployment.
+    pub continue_streams: bool,
+}
+
+/// An answer that counts as a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailOn {
+    /// The model or the provider's filter refuses.
+    Refusal,
+    /// Neither text nor a tool call.
+    Empty,
+}
+
+impl FailOn {
+    fn parse(word: &str) -> std::result::Result<Self, String> {
+        match word {
+            "refusal" => Ok(FailOn::Refusal),
+            "empty" => Ok(FailOn::Empty),
+            _ => Err(format!("expected refusal or empty, got `{word}`")),
+        }
+    }
 }
 
 /// A mistake in a policy: the key, and what was expected.
@@ -53,9 +96,20 @@ impl Policy {
             tie_share: number("tie_share", raw.tie_share.or(below.tie_share))?,
             max_cost: maybe("max_cost", raw.max_cost.or(below.max_cost))?,
             max_latency_ms: maybe("max_latency_ms", raw.max_latency_ms.or(below.max_latency_ms))?,
-            regions: raw.regions.clone().or(below.regions.clone()).unwrap_or_default(),
+            strategy: words("strategy", &raw.strategy, &below.strategy, Strategy::parse)?,
+            guard_latency_ms: maybe("guard_latency_ms", raw.guard_latency_ms.or(below.guard_latency_ms))?,
+            guard_failures: maybe("guard_failures", raw.guard_failures.or(below.guard_failures))?,
+            allowed_regions: raw.allowed_regions.clone().or(below.allowed_regions.clone()).unwrap_or_default(),
+            zero_retention: raw.zero_retention.or(below.zero_retention).unwrap_or(false),
+            batch: raw.batch.or(below.batch).unwrap_or(false),
+            deadline_ms: maybe("deadline_ms", raw.deadline_ms.or(below.deadline_ms))?,
+            hedge: raw.hedge.or(below.hedge).unwrap_or(false),
+            fail_on: words("fail_on", &raw.fail_on, &below.fail_on, FailOn::parse)?,
+            priority: raw.priority.or(below.priority),
+            continue_streams: raw.continue_streams.or(below.continue_streams).unwrap_or(false),
             max_attempts: raw.max_attempts.or(below.max_attempts).ok_or(("max_attempts", "is missing".into()))?,
         };
+        strategy::check(&policy.strategy).map_err(|problem| ("strategy", problem))?;
         if policy.quality_floor > 1.0 {
             return Err(("quality_floor", format!("expected at most 1, got {}", policy.quality_floor)));
         }
@@ -92,31 +146,91 @@ impl Policy {
         Ok(policy)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> std::result::Result<(), String> {
-        if key == "regions" {
-            self.regions = value.split('|').map(|region| region.trim().to_string()).collect();
-            return Ok(());
-        }
-        let number: f64 = value
-            .parse()
-            .ok()
-            .filter(|number: &f64| number.is_finite() && *number >= 0.0)
-            .ok_or_else(|| format!("`{key}` expects a number of at least 0, got `{value}`"))?;
-        match key {
-            "quality_floor" if number <= 1.0 => self.quality_floor = number,
-            "quality_floor" => return Err(format!("`quality_floor` expects at most 1, got `{value}`")),
-            "worth" => self.worth = Some(number),
-            "value_of_second" => self.value_of_second = number,
-            "tie_share" => self.tie_share = number,
-            "max_cost" => self.max_cost = Some(number),
-            "max_latency_ms" => self.max_latency_ms = Some(number),
-            "max_attempts" => self.max_attempts = (number as usize).max(1),
-            _ => {
-                return Err(format!(
-                    "unknown key `{key}`; expected quality_floor, worth, value_of_second, tie_share, max_cost, max_latency_ms, max_attempts or regions"
-                ));
+    /// This policy within the hard constraints of `other`: where a request may go is not for the caller to widen.
+    #[must_use]
+    pub fn within(mut self, other: &Policy) -> Self {
+        if !other.allowed_regions.is_empty() {
+            let own = std::mem::take(&mut self.allowed_regions);
+            self.allowed_regions = match own.is_empty() {
+                true => other.allowed_regions.clone(),
+                false => own.into_iter().filter(|region| other.allowed_regions.contains(region)).collect(),
+            };
+            if self.allowed_regions.is_empty() {
+                // Nothing is in both: no deployment has this region.
+                self.allowed_regions = vec![String::new()];
             }
+        }
+        self.zero_retention |= other.zero_retention;
+        self
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> std::result::Result<(), String> {
+        let list = || value.split('|').map(str::trim).filter(|word| !word.is_empty());
+        let number = || {
+            let number = value.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+            number.ok_or_else(|| format!("`{key}` expects a number of at least 0, got `{value}`"))
+        };
+        let truth = || value.parse().map_err(|_| format!("`{key}` expects true or false, got `{value}`"));
+        match key {
+            "quality_floor" => match number()? {
+                floor if floor <= 1.0 => self.quality_floor = floor,
+                _ => return Err(format!("`quality_floor` expects at most 1, got `{value}`")),
+            },
+            "worth" => self.worth = Some(number()?),
+            "value_of_second" => self.value_of_second = number()?,
+            "tie_share" => self.tie_share = number()?,
+            "max_cost" => self.max_cost = Some(number()?),
+            "max_latency_ms" => self.max_latency_ms = Some(number()?),
+            "guard_latency_ms" => self.guard_latency_ms = Some(number()?),
+            "guard_failures" => self.guard_failures = Some(number()?),
+            "deadline_ms" => self.deadline_ms = Some(number()?),
+            "max_attempts" => self.max_attempts = (number()? as usize).max(1),
+            "allowed_regions" => self.allowed_regions = list().map(String::from).collect(),
+            "strategy" => {
+                self.strategy = list().map(Strategy::parse).collect::<std::result::Result<_, _>>()?;
+                strategy::check(&self.strategy)?;
+            }
+            "fail_on" => self.fail_on = list().map(FailOn::parse).collect::<std::result::Result<_, _>>()?,
+            "priority" => self.priority = Some((number()? as u8).min(9)),
+            "zero_retention" => self.zero_retention = truth()?,
+            "batch" => self.batch = truth()?,
+            "hedge" => self.hedge = truth()?,
+            "continue_streams" => self.continue_streams = truth()?,
+            _ => return Err(format!("unknown key `{key}`; expected {}", KEYS.join(", "))),
         }
         Ok(())
     }
+}
+
+/// What the header `x-waypost-policy` takes, lists with `|` between their words.
+const KEYS: [&str; 18] = [
+    "quality_floor",
+    "worth",
+    "value_of_second",
+    "tie_share",
+    "max_cost",
+    "max_latency_ms",
+    "guard_latency_ms",
+    "guard_failures",
+    "deadline_ms",
+    "max_attempts",
+    "allowed_regions",
+    "strategy",
+    "fail_on",
+    "zero_retention",
+    "batch",
+    "hedge",
+    "continue_streams",
+    "priority",
+];
+
+/// A list of words, each with its meaning.
+fn words<T>(
+    key: &'static str,
+    own: &Option<Vec<String>>,
+    below: &Option<Vec<String>>,
+    parse: impl Fn(&str) -> std::result::Result<T, String>,
+) -> std::result::Result<Vec<T>, Mistake> {
+    let words = own.as_ref().or(below.as_ref()).map_or(&[][..], Vec::as_slice);
+    words.iter().map(|word| parse(word)).collect::<std::result::Result<_, _>>().map_err(|problem| (key, problem))
 }

@@ -1,10 +1,11 @@
-//! The choice of a deployment: by expected dollars, where waiting and failing have their price too.
+//! What an answer of each deployment is expected to take, which of them cannot answer at all, and the order of the rest.
 
 use super::Policy;
-use crate::catalog::Terms;
-use crate::config::DeploymentConfig;
-use crate::decision::DeploymentScore;
+use super::strategy::{self, Strategy, Turns};
+use crate::catalog::{Service, Terms};
+use crate::decision::{DeploymentScore, Out};
 use crate::features::Features;
+use crate::providers::Deployment;
 use crate::record::Health;
 
 /// What is asked of a deployment.
@@ -13,91 +14,132 @@ pub struct Demand<'a> {
     pub policy: &'a Policy,
     /// Expected answer tokens of this prompt, before the caller's and the deployment's limits.
     pub output_tokens: f64,
+    /// Now, for dated prices.
+    pub at: jiff::Timestamp,
+    /// The deployment that answered this conversation last, and how much of the prompt it is expected to have cached.
+    pub session: Option<(usize, u64)>,
 }
 
-/// The terms of one deployment's score. `in_class` is for the caller to set once the class is known.
-pub fn score(deployment: &DeploymentConfig, health: &Health, demand: &Demand<'_>) -> DeploymentScore {
-    let features = demand.features;
-    let limit = features.max_tokens.unwrap_or(u64::MAX).min(deployment.max_output_tokens);
-    let output_tokens = (demand.output_tokens.round().max(1.0) as u64).min(limit);
-    let terms = Terms::now(deployment.region.as_deref());
+/// A share of failures beyond which expectations would be infinite.
+const MOST_FAILURES: f64 = 0.95;
+
+/// The terms of one deployment's score. `in_class` and `held` are for the caller to set.
+pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &Demand<'_>) -> DeploymentScore {
+    let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
+    let limit = features.max_tokens.unwrap_or(u64::MAX).min(config.max_output_tokens);
+    let output_tokens = ((demand.output_tokens * health.length_ratio).round().max(1.0) as u64).min(limit);
+    let input_tokens = health.expected_tokens_in(features.tokens_in);
+    let cached_tokens = demand.session.filter(|(last, _)| *last == index).map_or(0, |(_, tokens)| tokens);
+    let service = if policy.batch { Service::Batch } else { Service::Standard };
+    let terms = Terms { at: demand.at, service, region: config.region.as_deref() };
     let answer_tokens = output_tokens.saturating_mul(features.choices);
-    let expected = deployment.prices.expected(features.tokens_in, 0, answer_tokens, &terms);
-    let (input_cost, output_cost) = (expected.input, expected.output);
+    let cost = config.prices.expected(input_tokens, cached_tokens.min(input_tokens), answer_tokens, &terms);
     let generation_ms = health.ms_per_token * output_tokens as f64;
-    let time_cost = demand.policy.value_of_second * (health.ttft_ms + generation_ms) / 1e3;
-    let failures = health.failure_share.min(0.95);
-    let failure_cost = ((input_cost + output_cost).dollars() + time_cost) * failures / (1.0 - failures);
+    let seconds = (health.ttft_ms + generation_ms) / 1e3;
+    let time_cost = policy.value_of_second * seconds;
+    let failures = health.failure_share.min(MOST_FAILURES);
+    let odds = failures / (1.0 - failures);
+    // A failure costs the time lost on it, and the money where the provider counts what it began.
+    let failure_cost = (cost.total().dollars() + policy.value_of_second * health.ms_lost_per_failure / 1e3) * odds;
     let mut score = DeploymentScore {
+        index,
         deployment: deployment.name.clone(),
-        provider: deployment.provider.clone(),
+        provider: deployment.provider_name.clone(),
         model: deployment.model.clone(),
         in_class: false,
-        input_cost,
-        output_cost,
+        input_cost: cost.input,
+        output_cost: cost.output,
+        price_known: config.price_known,
+        input_tokens,
+        cached_tokens,
         output_tokens,
-        price_known: deployment.price_known,
         ttft_ms: health.ttft_ms,
         generation_ms,
         measured: health.measured,
+        quality: health.quality,
+        failure_share: failures,
+        failure_ms: health.ms_lost_per_failure * odds,
         time_cost,
         failure_cost,
-        score: (input_cost + output_cost).dollars() + time_cost + failure_cost,
+        score: cost.total().dollars() + time_cost + failure_cost,
         in_flight: health.in_flight,
+        capacity: 1.0,
+        priority: config.priority,
+        weight: config.weight,
+        held: None,
+        guarded: false,
         out: None,
     };
+    score.guarded = policy.guard_latency_ms.is_some_and(|limit| score.latency_ms() > limit)
+        || policy.guard_failures.is_some_and(|limit| failures > limit);
     score.out = why_out(deployment, &score, demand);
     score
 }
 
 /// Why a deployment cannot answer this request, if it cannot. The first constraint broken is told.
-fn why_out(deployment: &DeploymentConfig, score: &DeploymentScore, demand: &Demand<'_>) -> Option<String> {
-    let (features, policy) = (demand.features, demand.policy);
+fn why_out(deployment: &Deployment, score: &DeploymentScore, demand: &Demand<'_>) -> Option<Out> {
+    let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
     // Room for the answer is what the caller demands; without a demand, one token.
-    let needed = features.tokens_in + features.max_tokens.map_or(1, |tokens| tokens.min(deployment.max_output_tokens));
+    let needed = score.input_tokens + features.max_tokens.map_or(1, |tokens| tokens.min(config.max_output_tokens));
     let cost = score.cost().dollars();
-    let region = deployment.region.as_deref().unwrap_or("");
-    let broken = [
-        (
-            needed > deployment.context_tokens,
-            format!("context_length: needs about {needed} tokens, has {}", deployment.context_tokens),
-        ),
-        (features.images > 0 && !deployment.vision, "vision: the request has images".into()),
-        (features.tools > 0 && !deployment.tools, "tools: the request defines tools".into()),
-        (features.json_schema && !deployment.json_schema, "json_schema: the request wants structured output".into()),
-        (
-            !policy.regions.is_empty() && !policy.regions.iter().any(|wanted| wanted == region),
-            format!("region: `{region}` is not among {}", policy.regions.join(", ")),
-        ),
-        (policy.max_cost.is_some_and(|limit| cost > limit), format!("max_cost: expected ${cost:.6}")),
-        (
-            policy.max_latency_ms.is_some_and(|limit| score.latency_ms() > limit),
-            format!("max_latency_ms: expected {:.0} ms", score.latency_ms()),
-        ),
-    ];
-    broken.into_iter().find(|(out, _)| *out).map(|(_, why)| why)
+    let allowed = |region: &str| policy.allowed_regions.iter().any(|allowed| allowed == region);
+    if needed > config.context_tokens {
+        Some(Out::ContextLength { needed, has: config.context_tokens })
+    } else if features.images > 0 && !config.vision {
+        Some(Out::Vision)
+    } else if features.tools > 0 && !config.tools {
+        Some(Out::Tools)
+    } else if features.json_schema && !config.json_schema {
+        Some(Out::JsonSchema)
+    } else if let Some(what) = deployment.provider.impossible(&features.needs) {
+        Some(Out::Dialect(what))
+    } else if !policy.allowed_regions.is_empty() && !config.region.as_deref().is_some_and(allowed) {
+        Some(Out::Region(config.region.as_deref().unwrap_or("").into()))
+    } else if policy.zero_retention && !config.zero_retention {
+        Some(Out::Retention)
+    } else if policy.max_cost.is_some_and(|limit| cost > limit) {
+        Some(Out::MaxCost(cost))
+    } else if policy.max_latency_ms.is_some_and(|limit| score.latency_ms() > limit) {
+        Some(Out::MaxLatency(score.latency_ms()))
+    } else {
+        None
+    }
 }
 
-/// Sorts scores: those of the class first, by score; then those of covering classes; those that are out last.
-/// Deployments within `tie_share` of the best count as equal, and `rest` (recent use, smaller first) decides among
-/// them after the load. Returns what broke the tie, if there was one.
-pub fn rank(scores: &mut [DeploymentScore], policy: &Policy, rest: impl Fn(&str) -> u64) -> Option<String> {
-    scores.sort_by(|a, b| {
-        let key = |score: &DeploymentScore| (score.out.is_some(), !score.in_class);
-        key(a).cmp(&key(b)).then_with(|| a.score.total_cmp(&b.score))
-    });
-    let best = scores.first().filter(|best| best.out.is_none())?.clone();
-    let limit = best.score + policy.tie_share * best.score.abs();
-    let tied = scores
-        .iter()
-        .take_while(|score| score.out.is_none() && score.in_class == best.in_class && score.score <= limit)
-        .count();
-    if tied < 2 {
-        return None;
+/// How deployments are put in order.
+pub struct Order<'a> {
+    pub strategies: &'a [Strategy],
+    pub tie_share: f64,
+    pub turns: &'a Turns,
+    /// Nobody's turn is taken.
+    pub dry: bool,
+    /// When a deployment was last chosen, as a rising number.
+    pub last_chosen: &'a dyn Fn(usize) -> u64,
+}
+
+/// Puts scores in order: what can go now before what is held at a limit, the class before those that cover it, what is
+/// within the policy's guards before what is not, and each such group by the strategies; what is out comes last.
+/// Returns what broke the tie for the first place, if there was one.
+pub fn rank(scores: &mut [DeploymentScore], order: &Order<'_>) -> Option<String> {
+    let group = |score: &DeploymentScore| (score.out.is_some(), score.held.is_some(), !score.in_class, score.guarded);
+    scores.sort_by_key(group);
+    let (mut tie_breaker, mut from) = (None, 0);
+    while from < scores.len() && scores[from].out.is_none() {
+        let own = group(&scores[from]);
+        let to = from + scores[from..].iter().take_while(|score| group(score) == own).count();
+        let told = strategy::order(
+            &mut scores[from..to],
+            order.strategies,
+            order.tie_share,
+            order.turns,
+            order.dry,
+            order.last_chosen,
+        );
+        tie_breaker = tie_breaker.or(told.filter(|_| from == 0));
+        from = to;
     }
-    let tie = &mut scores[..tied];
-    // Cached: what `rest` reads changes while other requests are chosen.
-    tie.sort_by_cached_key(|score| (score.in_flight, rest(&score.deployment)));
-    let decided_by = if tie[0].in_flight < tie[1].in_flight { "least busy" } else { "least recently chosen" };
-    Some(format!("{tied} deployments within {:.0} % of the best score: {decided_by}", policy.tie_share * 100.0))
+    if order.strategies == [Strategy::Fixed] {
+        scores.iter_mut().skip(1).filter(|score| score.out.is_none()).for_each(|score| score.out = Some(Out::NotFixed));
+    }
+    tie_breaker
 }

@@ -6,6 +6,7 @@ use super::local::Local;
 use crate::catalog::Prices;
 use crate::config::{Config, DeploymentConfig, ProviderKind};
 use crate::error::Result;
+use crate::limits::GateSettings;
 use crate::weights::Cache;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,11 +15,26 @@ use std::sync::Arc;
 pub struct Deployment {
     pub config: DeploymentConfig,
     pub provider: Arc<dyn Provider>,
+    /// Its names once more, shared with every decision about it: deployment, provider, model.
+    pub name: Arc<str>,
+    pub provider_name: Arc<str>,
+    pub model: Arc<str>,
+}
+
+impl Deployment {
+    /// A deployment reached through a provider.
+    pub fn new(config: DeploymentConfig, provider: Arc<dyn Provider>) -> Self {
+        let (name, provider_name, model) =
+            (config.name.as_str().into(), config.provider.as_str().into(), config.model.as_str().into());
+        Deployment { config, provider, name, provider_name, model }
+    }
 }
 
 /// Every deployment that can be called.
 pub struct Fleet {
     deployments: Vec<Deployment>,
+    /// Places by name and alias.
+    names: HashMap<String, usize>,
     /// Discovered providers that gave nothing, and why.
     pub silent: Vec<(String, String)>,
 }
@@ -33,7 +49,7 @@ impl Fleet {
     /// # Errors
     /// What loading the local model can fail with; a remote provider that is silent is no error.
     pub async fn start(config: &Config, cache: &Cache) -> Result<Self> {
-        let mut fleet = Fleet { deployments: Vec::new(), silent: Vec::new() };
+        let mut fleet = Fleet { deployments: Vec::new(), names: HashMap::new(), silent: Vec::new() };
         let mut providers: HashMap<&str, Arc<dyn Provider>> = HashMap::new();
         for provider in &config.providers {
             match &provider.kind {
@@ -62,17 +78,17 @@ impl Fleet {
         }
         for deployment in &config.deployments {
             if let Some(provider) = providers.get(deployment.provider.as_str()) {
-                fleet.deployments.push(Deployment { config: deployment.clone(), provider: provider.clone() });
+                fleet.deployments.push(Deployment::new(deployment.clone(), provider.clone()));
             }
         }
-        fleet.settle_standby();
+        fleet.settle();
         Ok(fleet)
     }
 
     /// A fleet of given deployments.
     pub fn of(deployments: Vec<Deployment>) -> Self {
-        let mut fleet = Fleet { deployments, silent: Vec::new() };
-        fleet.settle_standby();
+        let mut fleet = Fleet { deployments, names: HashMap::new(), silent: Vec::new() };
+        fleet.settle();
         fleet
     }
 
@@ -81,11 +97,14 @@ impl Fleet {
         &self.deployments
     }
 
+    /// The place of the deployment of this name or alias.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
     /// The deployment of this name or alias.
     pub fn named(&self, name: &str) -> Option<&Deployment> {
-        self.deployments.iter().find(|deployment| {
-            deployment.config.name == name || deployment.config.aliases.iter().any(|alias| alias == name)
-        })
+        self.index_of(name).map(|index| &self.deployments[index])
     }
 
     fn add_discovered(&mut self, provider: &str, models: &[String], config: &Config, endpoint: &Arc<Http>) {
@@ -109,9 +128,23 @@ impl Fleet {
                 json_schema: true,
                 region: None,
                 standby: 1,
+                priority: 0,
+                weight: 1.0,
+                limits: GateSettings::default(),
+                zero_retention: false,
             };
-            self.deployments.push(Deployment { config: deployment, provider: endpoint.clone() });
+            self.deployments.push(Deployment::new(deployment, endpoint.clone()));
         }
+    }
+
+    /// Once all deployments are there.
+    fn settle(&mut self) {
+        self.settle_standby();
+        let names = self.deployments.iter().enumerate().flat_map(|(index, deployment)| {
+            let config = &deployment.config;
+            std::iter::once(&config.name).chain(&config.aliases).map(move |name| (name.clone(), index))
+        });
+        self.names = names.collect();
     }
 
     /// Takes deployments on standby out of every class that one of a smaller standby serves.

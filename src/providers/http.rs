@@ -3,7 +3,7 @@
 use super::dialect::{self, Asked, Dialect, Frame, Framing, Outgoing, Reader};
 use super::{Body, Call, Failure, FailureKind, Provider, Reply, frames, sse};
 use crate::chat::Needs;
-use crate::config::HttpProvider;
+use crate::config::{HttpProvider, Secret};
 use crate::error::{Error, Result as StartResult};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -31,14 +31,26 @@ pub struct Http {
     client: reqwest::Client,
 }
 
+/// A provider's models: OpenAI's list is `data`, of ids; that of Google and Cohere is `models`, of names.
 #[derive(Deserialize)]
 struct ModelList {
-    data: Vec<Model>,
+    data: Option<Vec<Model>>,
+    models: Option<Vec<Model>>,
 }
 
 #[derive(Deserialize)]
 struct Model {
-    id: String,
+    id: Option<String>,
+    name: Option<String>,
+}
+
+impl ModelList {
+    /// The names; `None` where there is no list.
+    fn names(self) -> Option<Vec<String>> {
+        let name = |model: Model| model.id.or(model.name);
+        let plain = |name: String| name.strip_prefix("models/").map(String::from).unwrap_or(name);
+        Some(self.data.or(self.models)?.into_iter().filter_map(name).map(plain).collect())
+    }
 }
 
 impl Http {
@@ -64,7 +76,7 @@ impl Http {
     pub async fn models(&self) -> Result<Vec<String>, Failure> {
         let limit = self.config.connect_timeout * 3;
         let list = async {
-            let url = format!("{}/models", self.config.base_url);
+            let url = format!("{}{}", self.config.base_url, self.dialect.models());
             let mut request = self.client.get(url).build().map_err(unreachable)?;
             self.dialect.sign(&mut request, &self.config)?;
             let response = self.client.execute(request).await.map_err(unreachable)?;
@@ -74,18 +86,24 @@ impl Http {
             let body = read_bounded(response, MAX_ANSWER_BYTES).await?;
             let list: ModelList = serde_json::from_slice(&body)
                 .map_err(|error| Failure::new(FailureKind::Garbage, format!("its model list: {error}")))?;
-            Ok(list.data.into_iter().map(|model| model.id).collect())
+            list.names().ok_or_else(|| Failure::new(FailureKind::Garbage, "its model list: no list"))
         };
         tokio::time::timeout(limit, list)
             .await
             .unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "its model list did not come in time")))
     }
 
-    /// A provider that repeats our key in its error body must not hand it to the client.
+    /// A provider that repeats our key in its error body must not hand it to the client. AWS repeats what it signed,
+    /// a session token among it.
     fn without_key(&self, failure: Failure) -> Failure {
-        let Some(key) = &self.config.key else { return failure };
+        let aws = self.config.aws.iter().flat_map(|keys| {
+            [Some(&keys.access_key), Some(&keys.secret_key), keys.session_token.as_ref()].into_iter().flatten()
+        });
+        let secrets: Vec<&str> = self.config.key.iter().chain(aws).map(Secret::reveal).collect();
         let hide = |body: Bytes| match String::from_utf8_lossy(&body) {
-            text if text.contains(key.reveal()) => Bytes::from(text.replace(key.reveal(), "[key]")),
+            text if secrets.iter().any(|secret| text.contains(secret)) => {
+                Bytes::from(secrets.iter().fold(text.into_owned(), |text, secret| text.replace(secret, "[key]")))
+            }
             _ => body.clone(),
         };
         Failure { body: failure.body.map(hide), ..failure }
@@ -169,6 +187,7 @@ impl Http {
             FailureKind::Misconfigured => format!("answered {status}: check its base_url, key and model name"),
             _ => format!("answered {status}"),
         };
+        let retry_after_s = retry_after_s.or(refusal.retry_after_s);
         let body = match refusal.message {
             Some(message) => Some(Bytes::from(serde_json::json!({"error": {"message": message}}).to_string())),
             None => body,

@@ -16,15 +16,19 @@ pub fn events(
     struct Cutter<S> {
         source: S,
         buffer: BytesMut,
+        /// So much of the buffer holds no end of an event: a long line is not searched again with every chunk.
+        searched: usize,
         ended: bool,
     }
-    let cutter = Cutter { source: Box::pin(bytes), buffer: BytesMut::new(), ended: false };
+    let cutter = Cutter { source: Box::pin(bytes), buffer: BytesMut::new(), searched: 0, ended: false };
     futures::stream::unfold(cutter, |mut cutter| async move {
         loop {
-            if let Some(end) = event_end(&cutter.buffer) {
+            if let Some(end) = event_end(&cutter.buffer, cutter.searched) {
                 let event = cutter.buffer.split_to(end).freeze();
+                cutter.searched = 0;
                 return Some((Ok(event), cutter));
             }
+            cutter.searched = cutter.buffer.len().saturating_sub(LONGEST_END - 1);
             if cutter.ended {
                 let rest = std::mem::take(&mut cutter.buffer);
                 return last(&rest).map(|event| (Ok(event), cutter));
@@ -57,10 +61,12 @@ fn last(rest: &[u8]) -> Option<Bytes> {
     has_data.then(|| Bytes::from([rest, b"\n\n"].concat()))
 }
 
-/// Length of the first complete event, with its closing blank line.
-fn event_end(buffer: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = buffer[from..].iter().position(|byte| *byte == b'\n') {
+/// Bytes of the longest end of an event: two lines' ends, of which the first may be half of `\r\n`.
+const LONGEST_END: usize = 3;
+
+/// Length of the first complete event, with its closing blank line; none ends in what begins before `from`.
+fn event_end(buffer: &[u8], mut from: usize) -> Option<usize> {
+    while let Some(at) = buffer.get(from..)?.iter().position(|byte| *byte == b'\n') {
         let next = from + at + 1;
         match buffer[next..] {
             [b'\n', ..] => return Some(next + 1),
@@ -87,7 +93,7 @@ pub struct Event {
     pub usage: Option<Usage>,
     /// It is an error. Its words are not kept: a provider may repeat credentials or the prompt in them.
     pub error: bool,
-    /// Its data is not JSON.
+    /// Its data is not JSON, or it is no event at all.
     pub garbage: bool,
 }
 
@@ -140,20 +146,26 @@ pub fn frame(event: &[u8]) -> Option<(Option<String>, String)> {
     (!data.is_empty()).then(|| (field("event").next().map(String::from), data.join("\n")))
 }
 
+/// Whether a line may stand in an event without data: a comment, or a field that the standard knows. Anything else is an
+/// upstream that speaks something else, whose words a client would drop without a sign.
+fn is_field(line: &str) -> bool {
+    let name = line.split(':').next().unwrap_or_default();
+    ["", "event", "id", "retry"].contains(&name)
+}
+
 /// Reads one event.
 pub fn read(event: &[u8]) -> Event {
-    let text = String::from_utf8_lossy(event);
+    let garbage = || Event { has_data: true, garbage: true, ..Event::default() };
+    let Ok(text) = std::str::from_utf8(event) else { return garbage() };
     let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
     let data = lines.join("\n");
     if lines.is_empty() {
-        return Event::default();
+        return if text.lines().all(is_field) { Event::default() } else { garbage() };
     }
     if data == "[DONE]" {
         return Event { has_data: true, done: true, ..Event::default() };
     }
-    let Ok(chunk) = serde_json::from_str::<Chunk>(&data) else {
-        return Event { has_data: true, garbage: true, ..Event::default() };
-    };
+    let Ok(chunk) = serde_json::from_str::<Chunk>(&data) else { return garbage() };
     let named_error = text.lines().any(|line| line.trim_end() == "event: error");
     let is_chunk = chunk.choices.is_some() || chunk.usage.is_some();
     let choices = chunk.choices.unwrap_or_default();
@@ -170,10 +182,95 @@ pub fn read(event: &[u8]) -> Event {
 
 /// What a whole chat completion says, as one event; `None` when the bytes are no chat completion.
 pub fn read_whole(body: &[u8]) -> Option<Event> {
-    let chunk: Chunk = serde_json::from_slice(body).ok()?;
+    // From text: of bytes, strings that nobody reads would not be checked.
+    let chunk: Chunk = serde_json::from_str(std::str::from_utf8(body).ok()?).ok()?;
     let choices = chunk.choices.filter(|choices| !choices.is_empty())?;
     let usage = chunk.usage.as_ref().and_then(usage);
     Some(Event { has_data: true, done: true, cut: choices.iter().any(Choice::is_cut), usage, ..Event::default() })
+}
+
+/// What an answer says, or one event of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Text, a tool call or a refusal.
+    pub anything: bool,
+    /// The model refuses, or a filter does.
+    pub refuses: bool,
+    /// Something other than text: a tool call, or several choices.
+    pub more_than_text: bool,
+}
+
+#[derive(Deserialize)]
+struct Spoken {
+    #[serde(default)]
+    choices: Vec<SpokenChoice>,
+}
+
+#[derive(Deserialize)]
+struct SpokenChoice {
+    #[serde(default)]
+    index: usize,
+    #[serde(default, alias = "message")]
+    delta: Option<Spoke>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Spoke {
+    #[serde(default)]
+    content: Option<String>,
+    #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+impl Spoken {
+    fn said(&self) -> Said {
+        let is_text = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        self.choices.iter().fold(Said::default(), |said, choice| {
+            let delta = choice.delta.as_ref();
+            let calls = delta.is_some_and(|delta| delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()));
+            let refuses = delta.is_some_and(|delta| is_text(&delta.refusal));
+            let text = delta.is_some_and(|delta| is_text(&delta.content));
+            Said {
+                anything: said.anything || calls || refuses || text,
+                refuses: said.refuses || refuses || choice.finish_reason.as_deref() == Some("content_filter"),
+                more_than_text: said.more_than_text || calls || choice.index > 0,
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        let text = |choice: &SpokenChoice| choice.delta.as_ref().and_then(|delta| delta.content.clone());
+        self.choices.iter().filter(|choice| choice.index == 0).filter_map(text).collect()
+    }
+}
+
+fn spoken(event: &[u8]) -> Option<Spoken> {
+    let (_, data) = frame(event)?;
+    serde_json::from_str(&data).ok()
+}
+
+/// What one event of a stream says; `None` where it cannot be read so.
+pub fn said(event: &[u8]) -> Option<Said> {
+    spoken(event).map(|spoken| spoken.said())
+}
+
+/// What a whole answer says.
+pub fn said_whole(body: &[u8]) -> Option<Said> {
+    serde_json::from_slice::<Spoken>(body).ok().map(|spoken| spoken.said())
+}
+
+/// The text of one event of a stream, and whether it says more than text.
+pub fn text(event: &[u8]) -> (String, bool) {
+    spoken(event).map_or((String::new(), false), |spoken| (spoken.text(), spoken.said().more_than_text))
+}
+
+/// The text of a whole answer's first choice.
+pub fn text_whole(body: &[u8]) -> String {
+    serde_json::from_slice::<Spoken>(body).map_or(String::new(), |spoken| spoken.text())
 }
 
 /// An event that tells the client of a broken stream, in OpenAI's error shape.
@@ -220,6 +317,29 @@ mod tests {
         assert_eq!(cut(vec![b"data: 1\n\n: keepal".to_vec()]), [b"data: 1\n\n".to_vec()]);
         assert_eq!(cut(vec![b"data: 1\n\ndat".to_vec()]).len(), 1);
         assert_eq!(cut(vec![b"data: [DONE]".to_vec()]), [b"data: [DONE]\n\n".to_vec()]);
+    }
+
+    /// Searched again from its beginning with every chunk, this one line would take minutes.
+    #[test]
+    fn a_long_event_in_small_chunks_takes_no_longer_than_a_short_one() {
+        let line = [b"data: ".as_slice(), &vec![b'x'; 3 << 20]].concat();
+        let chunks = line.chunks(64).map(<[u8]>::to_vec).chain([b"\r\n\r".to_vec(), b"\n".to_vec()]).collect();
+        let begun = std::time::Instant::now();
+        assert_eq!(cut(chunks)[0].len(), line.len() + 4);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn what_is_no_event_and_what_is_no_text_is_garbage() {
+        for event in [b"{\"choices\":[]}\n\n".as_slice(), b"<html>\n\n", b"data: {\"choices\":[],\"x\":\"\xff\"}\n\n"] {
+            assert!(read(event).garbage, "{event:?}");
+        }
+        for event in [b"\n".as_slice(), b": hello\n\n", b"event: ping\nid: 7\nretry: 10\n\n", b"event: ping\r\n\r\n"] {
+            assert_eq!(read(event), Event::default(), "{event:?}");
+        }
+        let whole = |text: &[u8]| [br#"{"choices":[{"message":{"content":""#.as_slice(), text, br#""}}]}"#].concat();
+        assert!(read_whole(&whole(b"caf\xc3\xa9")).is_some());
+        assert!(read_whole(&whole(b"caf\xe9")).is_none());
     }
 
     #[test]

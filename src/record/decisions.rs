@@ -31,8 +31,8 @@ impl Decisions {
     }
 
     /// Remembers a decision, and the text it was read from.
-    pub fn add(&self, decision: Decision, prompt: &str) {
-        let kept = Kept { decision: Arc::new(decision), prompt: prompt.into() };
+    pub fn add(&self, decision: Arc<Decision>, prompt: &str) {
+        let kept = Kept { decision, prompt: prompt.into() };
         let mut ring = self.ring.lock();
         if ring.len() == self.keep {
             ring.pop_front();

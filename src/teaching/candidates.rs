@@ -87,7 +87,7 @@ impl Candidate {
             class,
             score,
             said,
-            deployment: answered.unwrap_or_else(|| decision.deployment.clone()),
+            deployment: answered.unwrap_or_else(|| decision.deployment.to_string()),
             comment: feedback.comment,
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             status: Status::Pending,

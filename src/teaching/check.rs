@@ -132,6 +132,7 @@ mod tests {
     #[test]
     fn a_label_is_a_score_for_every_name() {
         let class = |name: &str, covers: &[&str]| ClassConfig {
+            strategy: Vec::new(),
             name: name.into(),
             description: String::new(),
             covers: covers.iter().map(|name| name.to_string()).collect(),

@@ -1,9 +1,13 @@
 """Fixtures: Waypost without a configuration, Waypost before a fake upstream, and everything ended at the end."""
 
+import shutil
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
+import tables
 from fakes import Upstream
 from waypost import serving
 
@@ -53,6 +57,16 @@ def plain(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def node_folder(tmp_path_factory):
+    """A temporary folder in which the packages of package.json are installed."""
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copy(Path(__file__).parent / "package.json", folder)
+    npm = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert npm.returncode == 0, npm.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
 def upstream():
     fake = Upstream()
     yield fake
@@ -79,3 +93,7 @@ def seen(upstream):
     """The requests that reach the fake upstream during one test."""
     upstream.seen.clear()
     return upstream.seen
+
+
+def pytest_terminal_summary(terminalreporter):
+    tables.finish(terminalreporter.write_line)

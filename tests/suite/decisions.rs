@@ -156,14 +156,14 @@ async fn a_dearer_second_chooses_the_faster_deployment() {
     let request = ChatRequest::from_prompt(PLAIN[2].1).unwrap();
     let decide = |policy: String| {
         let (router, request) = (&router, &request);
-        async move { router.decide(request, &Caller { class: None, policy: Some(policy) }).await.unwrap() }
+        async move { router.decide(request, &Caller { policy: Some(policy), ..Caller::default() }).await.unwrap() }
     };
     let cheap = decide("value_of_second=0".into()).await;
-    assert_eq!(cheap.deployment, "slow");
+    assert_eq!(&*cheap.deployment, "slow");
     let flip = cheap.flip.deployment.unwrap();
     assert_eq!(flip.would_choose, "fast");
-    assert_eq!(decide(format!("value_of_second={}", flip.to)).await.deployment, "fast");
-    assert_eq!(decide(format!("value_of_second={}", flip.to * 0.5)).await.deployment, "slow");
+    assert_eq!(&*decide(format!("value_of_second={}", flip.to)).await.deployment, "fast");
+    assert_eq!(&*decide(format!("value_of_second={}", flip.to * 0.5)).await.deployment, "slow");
 }
 
 #[tokio::test]

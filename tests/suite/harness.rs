@@ -116,7 +116,7 @@ impl Bench {
         (config.prices, config.price_known) = (Prices::flat(rates).into(), true);
         (config.context_tokens, config.max_output_tokens, config.standby) = (100_000, 4_000, 0);
         self.providers.push(provider.clone());
-        self.deployments.push(Deployment { config, provider });
+        self.deployments.push(Deployment::new(config, provider));
         self
     }
 

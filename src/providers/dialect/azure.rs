@@ -66,7 +66,7 @@ impl Dialect for Azure {
 
     fn refusal(&self, status: u16, body: &Value) -> Refusal {
         let word = |path| body.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let says = |kind, code| Refusal { kind: Some(kind), code: Some(code), message: None };
+        let says = |kind, code| Refusal { kind: Some(kind), code: Some(code), ..Refusal::default() };
         let filtered = word("/error/innererror/code") == "ResponsibleAIPolicyViolation";
         match (word("/error/code"), status) {
             ("content_filter", _) => says(FailureKind::Refused, "content_filter"),

@@ -4,7 +4,14 @@
 
 mod anthropic;
 mod azure;
+mod bedrock;
+mod cohere;
+mod gemini;
+mod loss;
+mod object;
 mod openai;
+#[cfg(test)]
+mod recorded;
 pub mod wire;
 
 use super::{Failure, FailureKind};
@@ -53,6 +60,11 @@ pub trait Dialect: Send + Sync {
     /// What an answer that is no success means: the kind, where the status alone tells it wrong, and OpenAI's code.
     fn refusal(&self, _status: u16, _body: &serde_json::Value) -> Refusal {
         Refusal::default()
+    }
+
+    /// Where the list of the provider's models is, behind its `base_url`.
+    fn models(&self) -> &'static str {
+        "/models"
     }
 
     /// How streamed frames are cut.
@@ -123,12 +135,19 @@ pub struct Refusal {
     pub code: Option<&'static str>,
     /// The provider's message, where it does not stand at `error.message` or `message`.
     pub message: Option<String>,
+    /// When the provider wants to be asked again, in seconds, where the body says so and no header does.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Refusal {
     /// The prompt is longer than the model takes.
     pub fn too_long() -> Self {
-        Refusal { kind: Some(FailureKind::TooLong), code: Some("context_length_exceeded"), message: None }
+        Refusal { kind: Some(FailureKind::TooLong), code: Some("context_length_exceeded"), ..Refusal::default() }
+    }
+
+    /// Of this kind, with OpenAI's code for it.
+    pub fn of(kind: FailureKind, code: &'static str) -> Self {
+        Refusal { kind: Some(kind), code: Some(code), ..Refusal::default() }
     }
 }
 
@@ -150,7 +169,9 @@ pub fn of(config: &HttpProvider) -> Box<dyn Dialect> {
         DialectKind::OpenAi => Box::new(openai::OpenAi { quirks: config.quirks.clone() }),
         DialectKind::Anthropic => Box::new(anthropic::Anthropic::new(config)),
         DialectKind::Azure => Box::new(azure::Azure::new(config)),
-        _ => unreachable!("dialects to come"),
+        DialectKind::Gemini => Box::new(gemini::Gemini),
+        DialectKind::Cohere => Box::new(cohere::Cohere),
+        DialectKind::Bedrock => Box::new(bedrock::Bedrock),
     }
 }
 

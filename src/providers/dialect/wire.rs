@@ -1,9 +1,11 @@
 //! OpenAI's chat completions as types, for dialects that say them in other words: the request as it comes in, and
 //! builders of the answers that go out. What passes through untouched is never typed.
 
+use crate::chat::ChatRequest;
 use crate::decision::Usage;
+use crate::providers::{Failure, FailureKind};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +13,7 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Deserialize)]
 pub struct Request {
     pub messages: Vec<Message>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "none_as_empty")]
     pub tools: Vec<Tool>,
     pub tool_choice: Option<ToolChoice>,
     pub parallel_tool_calls: Option<bool>,
@@ -146,6 +148,17 @@ pub struct NamedFunction {
     pub name: String,
 }
 
+impl ToolChoice {
+    /// Of the form `allowed_tools`: whether one of them must be called, and their names.
+    pub fn allowed(&self) -> Option<(bool, Vec<&str>)> {
+        let ToolChoice::Other(value) = self else { return None };
+        let allowed = value.get("allowed_tools")?;
+        let tools = allowed.get("tools")?.as_array()?;
+        let names = tools.iter().filter_map(|tool| tool.pointer("/function/name")?.as_str()).collect();
+        Some((allowed.get("mode").and_then(Value::as_str) == Some("required"), names))
+    }
+}
+
 /// `text`, `json_object` or `json_schema`.
 #[derive(Debug, Deserialize)]
 pub struct ResponseFormat {
@@ -182,9 +195,43 @@ impl Stop {
 }
 
 impl Request {
+    /// The request typed.
+    ///
+    /// # Errors
+    /// A [`Failure`] of kind `Refused` for what is not as OpenAI's specification has it.
+    pub fn of(request: &ChatRequest) -> Result<Self, Failure> {
+        request.typed().map_err(|error| {
+            let message = error.to_string();
+            let body = json_bytes(&json!({"error": {"message": message}}));
+            Failure { status: Some(400), body: Some(body), ..Failure::new(FailureKind::Refused, message) }
+        })
+    }
+
     /// The caller's limit on the answer, by its newer or its older name.
     pub fn limit(&self) -> Option<u64> {
         self.max_completion_tokens.or(self.max_tokens)
+    }
+}
+
+impl ResponseFormat {
+    /// Whether the answer must be JSON.
+    pub fn is_json(&self) -> bool {
+        matches!(self.kind.as_str(), "json_object" | "json_schema")
+    }
+
+    /// The schema that it must follow, byte for byte.
+    pub fn schema(&self) -> Option<&RawValue> {
+        self.json_schema.as_ref()?.schema.as_deref()
+    }
+
+    /// The format in words, for a provider that cannot be held to it where there are tools.
+    pub fn in_words(&self) -> String {
+        match self.schema() {
+            Some(schema) => format!(
+                "Unless you call a tool, answer with JSON alone, without a code fence, that follows this JSON schema: {schema}"
+            ),
+            None => "Unless you call a tool, answer with a JSON object alone, without a code fence.".into(),
+        }
     }
 }
 
@@ -230,6 +277,8 @@ pub struct Choice {
     pub finish: &'static str,
     /// Provider-bound state, put into the message as it is.
     pub extra: Map<String, Value>,
+    /// Provider-bound state of each tool call, put into it as it is; none where there are fewer than calls.
+    pub call_extra: Vec<Map<String, Value>>,
 }
 
 impl Completion {
@@ -252,6 +301,11 @@ impl Choice {
         if !self.tool_calls.is_empty() {
             let call = |(id, name, arguments): &(String, String, String)| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
             message["tool_calls"] = self.tool_calls.iter().map(call).collect();
+        }
+        for (number, extra) in self.call_extra.iter().enumerate().take(self.tool_calls.len()) {
+            for (name, value) in extra {
+                message["tool_calls"][number][name] = value.clone();
+            }
         }
         for (name, value) in &self.extra {
             message[name] = value.clone();
@@ -319,11 +373,21 @@ pub fn usage(tokens: &Usage) -> Value {
         "completion_tokens": tokens.completion_tokens,
         "total_tokens": tokens.prompt_tokens + tokens.completion_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": tokens.cached_tokens, "cache_write_tokens": tokens.cache_write_tokens,
+            "cached_tokens": tokens.cached_tokens,
+            "cache_write_tokens": tokens.cache_write_tokens,
             "cache_write_1h_tokens": tokens.cache_write_1h_tokens,
+            "audio_tokens": tokens.audio_tokens,
         },
-        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": tokens.reasoning_tokens,
+            "audio_tokens": tokens.completion_audio_tokens,
+        },
     })
+}
+
+/// `null` where a list may stand is an empty one.
+fn none_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 fn event(value: &Value) -> Bytes {

@@ -144,7 +144,7 @@ pub fn refusal(status: u16, body: &Value) -> Refusal {
 
 /// An error's meaning by its type; `status` 0 for one inside a stream.
 pub fn meaning(status: u16, kind: &str, message: &str) -> Refusal {
-    let says = |kind, code| Refusal { kind: Some(kind), code: Some(code), message: None };
+    let says = |kind, code| Refusal { kind: Some(kind), code: Some(code), ..Refusal::default() };
     let message = message.to_lowercase();
     match kind {
         "invalid_request_error" if speaks_of_context(&message) || message.contains("exceed context limit") => {

@@ -140,8 +140,8 @@ fn an_answer_is_told_whole_and_its_thinking_returns_in_its_place() {
         json!({"name": "weather", "arguments": r#"{"city":"Rome"}"#})
     );
     let usage = json!({"prompt_tokens": 5520, "completion_tokens": 90, "total_tokens": 5610,
-        "prompt_tokens_details": {"cached_tokens": 4000, "cache_write_tokens": 1500, "cache_write_1h_tokens": 1000},
-        "completion_tokens_details": {"reasoning_tokens": 30}});
+        "prompt_tokens_details": {"cached_tokens": 4000, "cache_write_tokens": 1500, "cache_write_1h_tokens": 1000, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 30, "audio_tokens": 0}});
     assert_eq!(answer["usage"], usage);
 
     let result = json!({"role": "tool", "tool_call_id": "toolu_1", "content": "-4"});

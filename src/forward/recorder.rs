@@ -1,0 +1,346 @@
+//! What came of a decision, written down once: attempts as they end, the outcome when the body ends. A recorder dropped
+//! before that means that the client went away.
+
+use super::attempt::{At, Next};
+use crate::catalog::{Prices, Service, Terms};
+use crate::chat::ChatRequest;
+use crate::decision::{Attempt, Basis, Decision, End, Outcome, Usage, Why};
+use crate::experiment::{Answer, Answered};
+use crate::limits::Failed;
+use crate::money::Money;
+use crate::providers::sse::{self, Event};
+use crate::providers::{Failure, FailureKind};
+use crate::record::Seen;
+use crate::router::{Caller, Router};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A client that leaves after waiting so many times the expected time to first token was failed by the deployment.
+const PATIENCE: f64 = 4.0;
+
+/// Text of an answer that is kept for a judge, a shadow or a continuation.
+const MAX_TEXT_BYTES: usize = 256 << 10;
+
+/// Writes down what came of a decision.
+pub struct Recorder {
+    pub router: Arc<Router>,
+    pub decision: Arc<Decision>,
+    request: Arc<ChatRequest>,
+    session: u64,
+    pub start: Instant,
+    pub status: u16,
+    attempts: Vec<Attempt>,
+    /// Attempts under way; one but for a hedge.
+    open: Vec<Open>,
+    /// The attempt that answers.
+    answering: Option<At>,
+    deployment: Option<String>,
+    /// What the deployment that answers costs, where it is known, and its region.
+    prices: Option<(Arc<Prices>, Option<String>)>,
+    pub usage: Option<Usage>,
+    ttft_ms: Option<f64>,
+    pub streamed: bool,
+    /// The answer reached its limit, so its length teaches nothing.
+    pub cut: bool,
+    /// The class was chosen for this prompt, so the length of the answer is one of this class.
+    teaches: bool,
+    /// The answer's text, where somebody wants it.
+    pub text: Option<String>,
+    request_id: Option<String>,
+    written: bool,
+}
+
+/// An attempt under way.
+struct Open {
+    index: usize,
+    why: Why,
+    waited: Duration,
+    began: Instant,
+}
+
+impl Recorder {
+    /// A recorder for a decision; its time runs from now.
+    pub fn open(router: Arc<Router>, request: &Arc<ChatRequest>, decision: &Arc<Decision>, caller: &Caller) -> Self {
+        let wanted = router.experiments.wants_text(&decision.experiments, &decision.id, &decision.class);
+        Recorder {
+            session: router.session_key(request, caller),
+            decision: decision.clone(),
+            request: request.clone(),
+            start: Instant::now(),
+            status: 200,
+            attempts: Vec::new(),
+            open: Vec::new(),
+            answering: None,
+            deployment: None,
+            prices: None,
+            usage: None,
+            ttft_ms: None,
+            streamed: false,
+            cut: false,
+            teaches: matches!(decision.basis, Basis::Classified | Basis::ClassNamed | Basis::Ruled),
+            text: (wanted || decision.policy.continue_streams).then(String::new),
+            request_id: None,
+            written: false,
+            router,
+        }
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self, next: &Next) {
+        self.open.push(Open { index: next.index, why: next.why, waited: next.waited, began: Instant::now() });
+    }
+
+    /// How long the first attempt may take before another is asked too; `None` where none may.
+    pub fn hedge(&self, next: &Next) -> Option<Duration> {
+        let wanted = self.decision.policy.hedge && next.why == Why::First;
+        let prompt =
+            crate::record::Prompt { tokens_in: self.decision.features.tokens_in, ascii: self.decision.features.ascii };
+        let health = || self.router.health.read(next.index, self.router.health.now(), prompt);
+        wanted.then(|| Duration::from_secs_f64(health().ttft_p95_ms / 1e3))
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, at: At, failure: &Failure) {
+        let lost_ms = millis(at.began);
+        // A request that is itself at fault says nothing about the deployment.
+        if !matches!(failure.kind, FailureKind::Refused | FailureKind::TooLong) {
+            self.router.health.failed(at.index, self.router.health.now(), lost_ms);
+        }
+        at.pass.failed(failed(failure));
+        self.close(at.index, failure.status, Some(failure.message.clone()));
+    }
+
+    /// The attempts beside the one that decided are given up.
+    pub fn overtaken(&mut self, by: &At) {
+        let others: Vec<usize> = self.open.iter().map(|open| open.index).filter(|index| *index != by.index).collect();
+        others.into_iter().for_each(|index| self.close(index, None, Some("another answered first".into())));
+    }
+
+    /// An attempt answers.
+    pub fn answering(&mut self, mut at: At, request_id: Option<String>) {
+        let (config, ttft_ms) = (&self.router.fleet.all()[at.index].config, millis(at.began));
+        self.deployment = Some(config.name.clone());
+        self.prices = config.price_known.then(|| (config.prices.clone(), config.region.clone()));
+        self.ttft_ms = Some(millis(self.start));
+        self.request_id = request_id;
+        if self.request.stream {
+            self.router.health.first_token(
+                at.index,
+                self.router.health.now(),
+                self.decision.features.tokens_in,
+                ttft_ms,
+            );
+        }
+        at.pass.began(at.began.elapsed());
+        self.close(at.index, Some(200), None);
+        self.answering = Some(at);
+    }
+
+    /// A whole answer is here.
+    pub fn whole(&mut self, event: &Event, body: &[u8]) {
+        (self.usage, self.cut) = (event.usage, event.cut);
+        if let Some(text) = &mut self.text {
+            *text = sse::text_whole(body);
+        }
+        self.finish(End::Complete);
+    }
+
+    /// An event of a streamed answer goes to the client. False where it says more than text.
+    pub fn event(&mut self, event: &Event, bytes: &[u8]) -> bool {
+        self.cut |= event.cut;
+        if event.usage.is_some() {
+            self.usage = event.usage;
+        }
+        let Some(text) = &mut self.text else { return true };
+        let (said, more) = sse::text(bytes);
+        if text.len() + said.len() <= MAX_TEXT_BYTES {
+            text.push_str(&said);
+        }
+        !more
+    }
+
+    /// The answer broke off.
+    pub fn broke(&mut self, why: &str) {
+        let Some(at) = self.answering.take() else { return };
+        self.router.health.failed(at.index, self.router.health.now(), millis(at.began));
+        at.pass.failed(Failed::Down);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.error = Some(why.into());
+            attempt.duration_ms = millis(at.began);
+        }
+    }
+
+    /// The deployment that answers.
+    pub fn deployment(&self) -> &str {
+        self.deployment.as_deref().unwrap_or_default()
+    }
+
+    /// Every attempt and how it went, in words.
+    pub fn told(&self) -> String {
+        let told = |attempt: &Attempt| format!("{}: {}", attempt.deployment, attempt.error.as_deref().unwrap_or("?"));
+        self.attempts.iter().map(told).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Writes down the end, once.
+    pub fn finish(&mut self, end: End) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        if let Some(at) = self.answering.take() {
+            match end {
+                End::Complete => self.learn(at),
+                _ => at.pass.answered(None, None),
+            }
+        }
+        let outcome = Outcome {
+            end,
+            status: self.status,
+            deployment: self.deployment.clone(),
+            attempts: std::mem::take(&mut self.attempts),
+            usage: self.usage,
+            cost: self.cost(),
+            ttft_ms: self.ttft_ms,
+            duration_ms: millis(self.start),
+            upstream_request_id: self.request_id.take(),
+        };
+        self.tell(&outcome);
+        self.experiment(&outcome);
+        self.router.decisions.finish(&self.decision.id, outcome);
+    }
+
+    /// What a complete answer teaches about its deployment, its class and its conversation.
+    fn learn(&self, at: At) {
+        let (decision, book) = (&self.decision, &self.router.health);
+        let tokens = self.usage.map(|usage| usage.completion_tokens).filter(|tokens| *tokens > 0);
+        let counted = self.usage.map(|usage| usage.prompt_tokens).filter(|tokens| *tokens > 0);
+        let attempt = self.attempts.last().map_or(0.0, |attempt| attempt.duration_ms);
+        let seen = Seen {
+            ttft_ms: self.streamed.then_some(attempt),
+            total_ms: millis(at.began),
+            tokens,
+            teaches: (self.teaches && !self.cut).then_some(decision.class.as_str()),
+            tokens_in: decision.features.tokens_in,
+            counted_in: counted.filter(|_| decision.features.images == 0),
+            other_text: !decision.features.ascii,
+        };
+        book.answered(at.index, book.now(), &seen);
+        let prompt = counted.unwrap_or(decision.features.tokens_in);
+        self.router.sessions.remember(self.session, at.index, prompt, Instant::now());
+        at.pass.answered(self.usage.map(|usage| usage.prompt_tokens + usage.completion_tokens), None);
+    }
+
+    /// The one line of the log.
+    fn tell(&self, outcome: &Outcome) {
+        tracing::info!(
+            decision = %self.decision.id,
+            class = %self.decision.class,
+            deployment = self.deployment.as_deref().unwrap_or("-"),
+            attempts = outcome.attempts.len(),
+            status = self.status,
+            end = ?outcome.end,
+            tokens_out = self.usage.map(|usage| usage.completion_tokens),
+            dollars = outcome.cost.map(Money::dollars),
+            ms = outcome.duration_ms.round(),
+            error = outcome.attempts.last().and_then(|attempt| attempt.error.as_deref()),
+            "answered"
+        );
+    }
+
+    /// What experiments and the judge want to know.
+    fn experiment(&mut self, outcome: &Outcome) {
+        let (experiments, decision) = (&self.router.experiments, &self.decision);
+        let failed = match outcome.end {
+            End::Cancelled | End::Refused => None,
+            End::Complete => {
+                Some(outcome.attempts.iter().any(|attempt| attempt.error.is_some() && attempt.why != Why::Hedge))
+            }
+            End::Broken | End::Failed => Some(true),
+        };
+        let answered = Answered {
+            class: decision.class.clone(),
+            deployment: outcome.deployment.clone(),
+            status: outcome.status,
+            failed,
+            cost: outcome.cost,
+            ttft_ms: outcome.ttft_ms,
+            ms: outcome.duration_ms,
+            tokens_in: outcome.usage.map(|usage| usage.prompt_tokens),
+            tokens_out: outcome.usage.map(|usage| usage.completion_tokens),
+            score: None,
+        };
+        if !decision.experiments.is_empty() {
+            experiments.answered(&decision.experiments, &decision.id, &answered);
+        }
+        if let (End::Complete, Some(text), Some(deployment)) = (outcome.end, self.text.take(), &outcome.deployment) {
+            let answer = Answer {
+                request: self.request.clone(),
+                decision: decision.id.clone(),
+                class: decision.class.clone(),
+                deployment: deployment.clone(),
+                text,
+            };
+            experiments.served(&decision.experiments, answer);
+        }
+    }
+
+    /// Dollars, where both the price and the tokens are known.
+    fn cost(&self) -> Option<Money> {
+        let (prices, region) = self.prices.as_ref()?;
+        let service = if self.decision.policy.batch { Service::Batch } else { Service::Standard };
+        let terms = Terms { service, ..Terms::now(region.as_deref()) };
+        Some(prices.cost(&self.usage?, &terms).total())
+    }
+
+    /// Writes down how an attempt under way went.
+    fn close(&mut self, index: usize, status: Option<u16>, error: Option<String>) {
+        let Some(at) = self.open.iter().position(|open| open.index == index) else { return };
+        let open = self.open.remove(at);
+        self.attempts.push(Attempt {
+            deployment: self.router.fleet.all()[index].config.name.clone(),
+            why: open.why,
+            status,
+            error,
+            waited_ms: open.waited.as_secs_f64() * 1e3,
+            duration_ms: millis(open.began),
+        });
+    }
+
+    /// The client left before the first byte. A deployment that let it wait far longer than expected has failed it.
+    fn abandoned(&mut self) {
+        while let Some(open) = self.open.first() {
+            let (index, waited_ms) = (open.index, millis(open.began));
+            let expected = self.decision.deployments.iter().find(|score| score.index == index);
+            if expected.is_some_and(|score| waited_ms > PATIENCE * score.ttft_ms) {
+                self.router.health.failed(index, self.router.health.now(), waited_ms);
+            }
+            self.close(index, None, Some("the client left before the first byte".into()));
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if !self.written {
+            self.abandoned();
+            self.status = 499;
+            self.finish(End::Cancelled);
+        }
+    }
+}
+
+/// A failure as the limits see it.
+fn failed(failure: &Failure) -> Failed {
+    match (failure.kind, failure.status) {
+        (FailureKind::Busy, Some(503 | 529)) | (FailureKind::Down, Some(503)) => Failed::Overloaded,
+        (FailureKind::Busy, _) => Failed::RateLimited,
+        (FailureKind::Timeout, _) => Failed::Timeout,
+        (FailureKind::Down, None) if !failure.sent => Failed::Unreachable,
+        (FailureKind::Misconfigured, Some(401 | 403)) => Failed::Credentials,
+        (FailureKind::Refused | FailureKind::TooLong, _) => Failed::Request,
+        (FailureKind::Down | FailureKind::Garbage | FailureKind::Misconfigured, _) => Failed::Down,
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
