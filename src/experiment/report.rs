@@ -329,13 +329,13 @@ mod tests {
     /// Sessions of three requests; the arm costs half as much, takes as long, and its scores are better by 0.2.
     fn events(sessions: u64) -> Vec<Line> {
         let event = |at: u64| {
-            let (session, arm) = (at / 3, if at / 3 % 2 == 0 { "control" } else { "mini" });
+            let (session, arm) = (at / 3, if (at / 3).is_multiple_of(2) { "control" } else { "mini" });
             let wobble = 1.0 + (session * 7 % 11) as f64 / 11.0;
             let half = if arm == "mini" { 0.5 } else { 1.0 };
             let answered = Answered {
                 class: "code".into(),
                 status: 200,
-                failed: Some(at % 50 == 0),
+                failed: Some(at.is_multiple_of(50)),
                 cost: Some(Money::from_dollars(0.001 * wobble * half)),
                 ms: 1_000.0 * wobble,
                 score: Some((0.3 + 0.2 * (2.0 - 2.0 * half) + 0.1 * wobble).min(1.0)),

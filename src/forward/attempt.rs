@@ -49,7 +49,13 @@ pub struct Begun {
 /// How an attempt went.
 pub enum Tried {
     Answered(Box<Begun>),
-    Failed { at: At, failure: Failure },
+    Failed(Box<Lost>),
+}
+
+/// An attempt that failed.
+pub struct Lost {
+    pub at: At,
+    pub failure: Failure,
 }
 
 /// What all attempts at a request share.
@@ -74,7 +80,7 @@ impl Tried {
     pub fn at(&self) -> &At {
         match self {
             Tried::Answered(begun) => &begun.at,
-            Tried::Failed { at, .. } => at,
+            Tried::Failed(lost) => &lost.at,
         }
     }
 }
@@ -102,7 +108,7 @@ impl Trying<'_> {
             }
             Err(failure) => {
                 at.pass.learn(|name| header(&failure.limits, name));
-                Tried::Failed { at, failure }
+                Tried::Failed(Box::new(Lost { at, failure }))
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::decision::{Decision, End, Why};
 use crate::error::Error;
 use crate::providers::{Failure, FailureKind};
 use crate::router::{Caller, Router};
-use attempt::{First, Tried, Trying};
+use attempt::{First, Lost, Tried, Trying};
 use bytes::Bytes;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use plan::{Next, Plan};
@@ -87,11 +87,7 @@ pub async fn forward(
                 let left = plan.left();
                 return Ok(answer(recorder, decision, request, left, *begun));
             }
-            Tried::Failed { at, failure } => {
-                plan.failed(at.index, &failure);
-                recorder.failed(at, &failure);
-                failures.push(failure);
-            }
+            Tried::Failed(lost) => lose(*lost, &mut plan, &mut recorder, &mut failures),
         }
     };
     recorder.status = error.status();
@@ -117,11 +113,7 @@ async fn hedged(
         tokio::select! {
             biased;
             tried = asked.next() => match tried.expect("one is asked until the last has answered") {
-                Tried::Failed { at, failure } if !asked.is_empty() => {
-                    plan.failed(at.index, &failure);
-                    recorder.failed(at, &failure);
-                    failures.push(failure);
-                }
+                Tried::Failed(lost) if !asked.is_empty() => lose(*lost, plan, recorder, failures),
                 last => {
                     recorder.overtaken(last.at());
                     return last;
@@ -136,6 +128,13 @@ async fn hedged(
             }
         }
     }
+}
+
+/// Learns from an attempt that failed.
+fn lose(lost: Lost, plan: &mut Plan<'_>, recorder: &mut Recorder, failures: &mut Vec<Failure>) {
+    plan.failed(lost.at.index, &lost.failure);
+    recorder.failed(lost.at, &lost.failure);
+    failures.push(lost.failure);
 }
 
 /// Hands the answer that has begun to the client.

@@ -117,7 +117,7 @@ impl Relay {
             let deadline = Instant::now() + router.config.server.request_timeout;
             let trying = Trying { router: &router, request: &request, decision: &decision, deadline };
             match trying.ask(next).await {
-                Tried::Failed { at, failure } => self.recorder.failed(at, &failure),
+                Tried::Failed(lost) => self.recorder.failed(lost.at, &lost.failure),
                 Tried::Answered(begun) => {
                     let request_id = begun.first.request_id();
                     let First::Events { before, rest, .. } = begun.first else { continue };

@@ -289,7 +289,8 @@ mod tests {
         assert_eq!(finish.pointer("/choices/0/finish_reason"), Some(&json!("tool_calls")));
         let tokens = &usage["usage"];
         assert_eq!((&tokens["prompt_tokens"], &tokens["completion_tokens"]), (&json!(125), &json!(40)));
-        let details = json!({"cached_tokens": 100, "cache_write_tokens": 20, "cache_write_1h_tokens": 20, "audio_tokens": 0});
+        let details =
+            json!({"cached_tokens": 100, "cache_write_tokens": 20, "cache_write_1h_tokens": 20, "audio_tokens": 0});
         assert_eq!((&tokens["prompt_tokens_details"], done), (&details, &json!("[DONE]")));
     }
 
