@@ -180,7 +180,12 @@ impl Router {
             last_chosen: &|index| self.health.last_chosen(index),
         };
         let tie_breaker = rank::rank(scores, &order);
-        let explored = !request.dry && named.is_none() && self.explore(strategy, scores, request);
+        let explored =
+            !request.dry && named.is_none() && wish.prefer.is_none() && self.explore(strategy, scores, request);
+        let preferred = |score: &DeploymentScore| Some(score.index) == wish.prefer && score.out.is_none();
+        if let Some(at) = scores.iter().position(preferred) {
+            scores[..=at].rotate_right(1);
+        }
         let session = request.session.and_then(|session| note(&session, strategy, scores, explored));
         Ranked { strategy: strategy.clone(), tie_breaker, session, explored }
     }

@@ -109,6 +109,8 @@ pub struct Wish {
     pub rule: Option<String>,
     /// A rule named the target.
     ruled: bool,
+    /// The deployment that an experiment puts first, where it can answer; the others stay behind it.
+    pub prefer: Option<usize>,
     /// An experiment's routing model, in place of the one that serves.
     model: Option<Arc<RoutingModel>>,
 }
@@ -321,6 +323,7 @@ impl Router {
             target: named.unwrap_or(target),
             policy,
             rule: rule.map(|rule| rule.name.clone()),
+            prefer: None,
             model: None,
         })
     }
@@ -356,10 +359,8 @@ impl Router {
         if let Some(class) = &change.class {
             wish.target = Target::Class(class.clone());
         }
-        if let Some(index) = change.deployment.as_ref().and_then(|name| self.fleet.index_of(name)) {
-            wish.target = Target::Deployment(index);
-        }
-        wish.ruled |= change.class.is_some() || change.deployment.is_some();
+        wish.prefer = change.deployment.as_ref().and_then(|name| self.fleet.index_of(name));
+        wish.ruled |= change.class.is_some();
         wish.model = self.experiments.routing_model(change).cloned();
         Ok(wish)
     }

@@ -46,6 +46,15 @@ pub async fn router(config: Config, cache: Cache, traffic: bool) -> Result<Arc<R
         );
     }
     let fleet = Fleet::start(&config, &cache).await?;
+    for rule in &config.rules {
+        if let Some(name) = rule.deployment.as_ref().filter(|name| fleet.index_of(name).is_none()) {
+            tracing::warn!(
+                rule = rule.name,
+                deployment = name,
+                "a rule names a deployment that cannot be called: it says nothing"
+            );
+        }
+    }
     let reader = Reader::new(embedder, config.routing.early_exit, config.routing.remembered);
     let mut router = Router::new(config, model, reader, fleet)?;
     if traffic {

@@ -420,6 +420,9 @@ impl Check<'_> {
 
     fn classes(&self, raw: &RawConfig) -> Result<Vec<ClassConfig>> {
         let enabled: Vec<_> = raw.class.iter().filter(|class| class.enabled != Some(false)).collect();
+        if enabled.len() > MOST_CLASSES {
+            return Err(self.wrong("class", format!("expected at most {MOST_CLASSES} classes, got {}", enabled.len())));
+        }
         let mut names = Vec::new();
         for class in &enabled {
             let name = self.need("class", "name", class.name.clone())?;
@@ -581,6 +584,9 @@ pub fn data_folder() -> PathBuf {
     let platform = || directories::ProjectDirs::from("", "", "waypost").map(|dirs| dirs.data_dir().to_path_buf());
     named.or_else(platform).unwrap_or_else(|| "waypost-data".into())
 }
+
+/// Classes are kept as a set of bits.
+const MOST_CLASSES: usize = 128;
 
 /// More encoder threads than any machine has cores for.
 const MOST_THREADS: usize = 1_024;

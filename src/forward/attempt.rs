@@ -23,6 +23,8 @@ pub struct Next {
     pub pass: Pass,
     pub why: Why,
     pub waited: Duration,
+    /// Nobody else is left: an answer that would fail for what it says is given all the same.
+    pub last: bool,
 }
 
 /// An attempt under way or over.
@@ -99,7 +101,7 @@ impl Trying<'_> {
             in_flight: book.begin(next.index, book.now(), prompt, whole_ms),
             began: Instant::now(),
         };
-        let first = tokio::time::timeout_at(self.deadline.into(), self.first_byte(&at)).await;
+        let first = tokio::time::timeout_at(self.deadline.into(), self.first_byte(&at, next.last)).await;
         let late = || Failure::new(FailureKind::Timeout, "the request's time was over");
         match first.unwrap_or_else(|_| Err(late())) {
             Ok((first, warnings)) => {
@@ -113,7 +115,7 @@ impl Trying<'_> {
         }
     }
 
-    async fn first_byte(&self, at: &At) -> Result<(First, Vec<String>), Failure> {
+    async fn first_byte(&self, at: &At, last: bool) -> Result<(First, Vec<String>), Failure> {
         let deployment = &self.router.fleet.all()[at.index];
         let call = Call { request: self.request.clone(), model: deployment.config.model.clone() };
         let reply = deployment.provider.send(call).await?;
@@ -124,10 +126,10 @@ impl Trying<'_> {
                 let event = sse::read_whole(&body).ok_or_else(|| {
                     Failure::new(FailureKind::Garbage, "answered something that is no chat completion")
                 })?;
-                self.check(sse::said_whole(&body), true)?;
+                self.check(sse::said_whole(&body).filter(|_| !last), true)?;
                 First::Whole { body, event, request_id }
             }
-            Body::Events(rest) => self.first_event(rest, request_id).await?,
+            Body::Events(rest) => self.first_event(rest, request_id, last).await?,
         };
         Ok((first, reply.warnings))
     }
@@ -137,6 +139,7 @@ impl Trying<'_> {
         &self,
         mut rest: BoxStream<'static, Result<Bytes, Failure>>,
         request_id: Option<String>,
+        is_last: bool,
     ) -> Result<First, Failure> {
         let (mut before, mut held) = (Vec::new(), 0);
         while let Some(bytes) = rest.next().await {
@@ -152,7 +155,7 @@ impl Trying<'_> {
                 _ => {}
             }
             held += bytes.len();
-            let (said, last) = (self.said(&bytes), event.finished || event.done);
+            let (said, last) = (self.said(&bytes).filter(|_| !is_last), event.finished || event.done);
             before.push((bytes, event));
             self.check(said, last)?;
             if said.is_none_or(|said| said.anything || last) || held > MAX_HELD_BYTES {

@@ -169,7 +169,11 @@ fn give_up(recorder: &Recorder, mut failures: Vec<Failure>, busy: Option<Duratio
     let Some(last) = failures.pop() else {
         return match held {
             Some(retry_after_s) => Error::Busy { what: "Every deployment that could answer".into(), retry_after_s },
-            None => Error::Internal("a decision without a deployment".into()),
+            None => Error::Upstream {
+                status: 504,
+                message: "The request's time was over before a deployment could be asked.".into(),
+                code: "upstream_timeout",
+            },
         };
     };
     if matches!(last.kind, FailureKind::Refused | FailureKind::TooLong) {

@@ -83,11 +83,10 @@ impl<'a> Plan<'a> {
         if let Some(pass) = self.take_fresh() {
             return self.attempt(pass, began);
         }
-        if self.fresh.is_empty() && !self.pause(last).await {
-            return Next::GiveUp(None);
-        }
         let mut candidates = self.fresh.clone();
-        candidates.extend(&self.again);
+        if self.pause(last).await {
+            candidates.extend(&self.again);
+        }
         if candidates.is_empty() {
             return Next::GiveUp(None);
         }
@@ -116,7 +115,8 @@ impl<'a> Plan<'a> {
         self.refused |= failure.kind == FailureKind::Refused;
         // What may have been answered without our hearing it is not safe to ask for again, and may have cost.
         let unheard = failure.sent && failure.status.is_none();
-        if unheard {
+        let answered = failure.status == Some(200);
+        if unheard || answered {
             self.spent += self.score(index).map_or(Money::ZERO, DeploymentScore::cost);
         }
         if matches!(failure.kind, FailureKind::Busy | FailureKind::Down) && !unheard && !self.again.contains(&index) {
@@ -142,7 +142,8 @@ impl<'a> Plan<'a> {
         self.fresh.retain(|fresh| *fresh != index);
         let why = why(tried_before, self.made);
         self.made += 1;
-        Next::Try(Attempt { index, pass, why, waited: began.elapsed() })
+        let last = self.fresh.is_empty() || self.made >= self.decision.policy.max_attempts;
+        Next::Try(Attempt { index, pass, why, waited: began.elapsed(), last })
     }
 
     /// Waits before the same deployment is asked again: a random part of a time that doubles ("full jitter"). False where

@@ -112,7 +112,7 @@ impl Relay {
         while !self.left.is_empty() {
             let index = self.left.remove(0);
             let Ok(pass) = router.limits.admit(index, decision.features.tokens_in) else { continue };
-            let next = Next { index, pass, why: Why::Continuation, waited: Duration::ZERO };
+            let next = Next { index, pass, why: Why::Continuation, waited: Duration::ZERO, last: true };
             self.recorder.begin(&next);
             let deadline = Instant::now() + router.config.server.request_timeout;
             let trying = Trying { router: &router, request: &request, decision: &decision, deadline };
