@@ -9,10 +9,12 @@
 //! | text to vectors | `embedder/` |
 //! | vectors to quality per class: head, index, join | `classifier/` |
 //! | the arithmetic of the two, in vector instructions | `kernels/` |
-//! | what the caller wants; class and deployment chosen by it | `policy/` |
-//! | attempts, streaming, what is recorded when the body ends | `forward.rs`, `record/` |
+//! | what the caller wants, rules, strategies; class and deployment chosen by them | `policy/`, `choice.rs` |
+//! | conversations and what of them is cached where | `session.rs` |
+//! | attempts, retries, streaming, what is recorded when the body ends | `forward/`, `record/` |
 //! | who may be asked now: rates, breakers, requests in flight, the queue | `limits/` |
-//! | who answers: OpenAI-compatible endpoints, the local model | `providers/` |
+//! | who answers: endpoints and their dialects, the local model | `providers/`, `providers/dialect/` |
+//! | providers known by name | `config/presets.rs` |
 //! | what models cost and can do: prices, the catalogue and its import | `catalog/` |
 //! | the value everything else reads | `decision.rs` |
 //! | other ways tried on part of the traffic; shadows, canaries, the judge | `experiment/` |
