@@ -303,6 +303,7 @@ pub struct Change {
 /// Microseconds spent in each stage of the decision.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Timing {
+    /// Reading the request's facts, and rules.
     pub features_us: u64,
     /// Waiting for an encoder thread.
     pub queue_us: u64,
@@ -411,6 +412,14 @@ pub struct Usage {
 }
 
 impl Decision {
+    /// With the time that features and rules took before the choice.
+    #[must_use]
+    pub(crate) fn timed(mut self, features_us: u64) -> Self {
+        self.timing.features_us += features_us;
+        self.timing.total_us += features_us;
+        self
+    }
+
     /// The deployments to try, in order.
     pub fn candidates(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.deployment).chain(self.fallbacks.iter().map(|name| &**name))

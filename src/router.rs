@@ -189,19 +189,21 @@ impl Router {
 
     /// As [`Router::decide`]; `dry` where nothing is forwarded after it, so that it takes nobody's turn.
     async fn decide_for(&self, request: &ChatRequest, caller: &Caller, dry: bool) -> Result<Decision> {
+        let start = Instant::now();
         let mut features = Features::read(request);
         let wish = self.wish(request, caller, &features)?;
+        let features_us = micros(start);
         let id = format!("dec_{}", uuid::Uuid::now_v7().simple());
         let decision = self.weigh(&id, request, caller, &mut features, &wish, dry).await?;
         let subject = self.subject(&decision, request, caller, &wish);
         let arms = self.experiments.assign(&subject);
         let change = self.experiments.change(&arms);
         if change == crate::config::Change::default() {
-            return Ok(Decision { experiments: arms, ..decision });
+            return Ok(Decision { experiments: arms, ..decision }.timed(features_us));
         }
         let changed = self.changed(&wish, &change)?;
         let decision = self.weigh(&id, request, caller, &mut features, &changed, dry).await?;
-        Ok(Decision { experiments: arms, ..decision })
+        Ok(Decision { experiments: arms, ..decision }.timed(features_us))
     }
 
     /// One decision, for what is wanted of it.

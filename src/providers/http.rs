@@ -18,8 +18,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Bytes of an upstream's error body that are read and passed on.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// Headers in which providers tell of their limits begin so.
-const LIMIT_HEADERS: [&str; 4] = ["x-ratelimit", "anthropic-ratelimit", "ratelimit", "retry-after"];
+/// Headers in which providers tell of their limits begin so; times are told by their clock.
+const LIMIT_HEADERS: [&str; 5] = ["x-ratelimit", "anthropic-ratelimit", "ratelimit", "retry-after", "date"];
 
 /// Headers in which providers name a request, the first that is there counts.
 const REQUEST_IDS: [&str; 4] = ["x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"];
