@@ -2,13 +2,14 @@
 //! what a request costs by it.
 
 use super::price::Price;
+use super::table::{right, table};
 use super::{Global, block_on, lines};
 use crate::catalog::import::{self, From};
 use crate::catalog::{Catalog, Entry, Rates, Source, diff};
 use crate::error::{Error, Result};
 use crate::money::Money;
 use clap::{Args, Subcommand};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use jiff::Timestamp;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -289,18 +290,4 @@ fn dollars(rate: Option<Money>) -> String {
 
 fn tokens(count: Option<u64>) -> String {
     count.map_or("-".into(), |count| count.to_string())
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    table
-}
-
-fn right(table: &mut Table, columns: &[usize]) {
-    for column in columns {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
 }

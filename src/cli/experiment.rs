@@ -73,9 +73,8 @@ fn plot(path: &PathBuf, report: &Report) -> Result<()> {
 
 fn print(report: &Report) {
     println!("{}  ({} to {})", report.experiment, time(report.from_ms), time(report.until_ms));
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table.set_header(["arm", "requests", "units", "errors %", "$ per 1,000", "p50 ms", "p95 ms", "score"]);
+    let mut table =
+        super::table::table(&["arm", "requests", "units", "errors %", "$ per 1,000", "p50 ms", "p95 ms", "score"]);
     for arm in &report.arms {
         table.add_row(values(arm));
         if let Some(found) = &arm.differences {

@@ -1,5 +1,6 @@
 //! `waypost explain "text"`: one decision in the terminal.
 
+use super::table::{right, table};
 use super::{Global, block_on, print_json};
 use crate::chat::ChatRequest;
 use crate::decision::{Change, ClassScore, Decision, DeploymentScore};
@@ -7,7 +8,7 @@ use crate::embedder::VIEWS;
 use crate::error::{Error, Result};
 use crate::router::Caller;
 use clap::Args;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use std::io::Read;
 
 #[derive(Args)]
@@ -150,18 +151,4 @@ fn flip(change: Option<&Change>) -> String {
 
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    table
-}
-
-fn right(table: &mut Table, columns: &[usize]) {
-    for column in columns {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
 }

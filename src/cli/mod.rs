@@ -17,6 +17,7 @@ mod models;
 mod price;
 mod providers;
 mod serve;
+mod table;
 mod train;
 
 use crate::config::Config;

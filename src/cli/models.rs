@@ -107,9 +107,7 @@ fn show(rows: &[Row], json: bool) -> Result<()> {
         print_json(&rows);
         return Ok(());
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table.set_header(["name", "kind", "state", "licence", "hub repository", "package"]);
+    let mut table = super::table::table(&["name", "kind", "state", "licence", "hub repository", "package"]);
     for row in rows {
         let state = match &row.state {
             State::Ready => "ready".into(),

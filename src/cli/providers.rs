@@ -62,9 +62,7 @@ fn row(preset: &Preset) -> Row {
 }
 
 fn table(rows: &[Row]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table.set_header(["kind", "dialect", "base_url", "key", "differs in"]);
+    let mut table = super::table::table(&["kind", "dialect", "base_url", "key", "differs in"]);
     for row in rows {
         let usage = (!row.stream_usage).then_some("no stream_options");
         let drop = (!row.drop.is_empty()).then(|| format!("without {}", row.drop.join(", ")));

@@ -176,9 +176,7 @@ pub fn print(title: &str, report: &OutcomeReport) {
         report.models.iter().find(|model| model.name == report.best_single).map_or(0.0, |model| model.score),
         report.oracle
     );
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table.set_header(report.headers());
+    let mut table = super::super::table::table(&report.headers());
     report.rows().into_iter().for_each(|row| {
         table.add_row(row);
     });
