@@ -122,6 +122,9 @@ pub struct Order<'a> {
 /// Returns what broke the tie for the first place, if there was one.
 pub fn rank(scores: &mut [DeploymentScore], order: &Order<'_>) -> Option<String> {
     let group = |score: &DeploymentScore| (score.out.is_some(), score.held.is_some(), !score.in_class, score.guarded);
+    if order.strategies == [Strategy::Fixed] {
+        leave_the_first(scores);
+    }
     scores.sort_by_key(group);
     let (mut tie_breaker, mut from) = (None, 0);
     while from < scores.len() && scores[from].out.is_none() {
@@ -132,14 +135,21 @@ pub fn rank(scores: &mut [DeploymentScore], order: &Order<'_>) -> Option<String>
             order.strategies,
             order.tie_share,
             order.turns,
-            order.dry,
+            // Who comes after the first group has no turn.
+            order.dry || from > 0,
             order.last_chosen,
         );
         tie_breaker = tie_breaker.or(told.filter(|_| from == 0));
         from = to;
     }
-    if order.strategies == [Strategy::Fixed] {
-        scores.iter_mut().skip(1).filter(|score| score.out.is_none()).for_each(|score| score.out = Some(Out::NotFixed));
-    }
     tie_breaker
+}
+
+/// Takes out all but the first in the configuration, of the class itself where one of its own can answer. That the first
+/// is at a limit or beyond a guard moves nothing: it is waited for.
+fn leave_the_first(scores: &mut [DeploymentScore]) {
+    let can = scores.iter().filter(|score| score.out.is_none());
+    let Some(first) = can.min_by_key(|score| (!score.in_class, score.index)).map(|score| score.index) else { return };
+    let others = scores.iter_mut().filter(|score| score.out.is_none() && score.index != first);
+    others.for_each(|score| score.out = Some(Out::NotFixed));
 }

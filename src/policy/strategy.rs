@@ -2,9 +2,9 @@
 //! leaves equal (within `policy.tie_share`), the next decides.
 
 use crate::decision::DeploymentScore;
+use parking_lot::Mutex;
 use rand::RngExt;
 use serde::Serialize;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use utoipa::ToSchema;
 
 /// One question by which deployments are ordered.
@@ -96,20 +96,35 @@ impl Strategy {
 /// What is wrong with it.
 pub fn check(strategies: &[Strategy]) -> Result<(), String> {
     let before_last = strategies.split_last().map_or(&[][..], |(_, before)| before);
-    match before_last.iter().find(|strategy| !strategy.leaves_ties()) {
-        Some(strategy) => Err(format!("`{}` leaves nothing to decide for what follows it", strategy.name())),
-        None => Ok(()),
+    if let Some(strategy) = before_last.iter().find(|strategy| !strategy.leaves_ties()) {
+        return Err(format!("`{}` leaves nothing to decide for what follows it", strategy.name()));
+    }
+    match strategies {
+        [_, .., Strategy::Fixed] => Err("`fixed` is one deployment and no other: it stands alone".into()),
+        _ => Ok(()),
     }
 }
 
-/// Whose turn it is, where each takes its turn.
+/// Whose turn it is, where each takes its turn: for each deployment the number of its last turn. Whoever waited longest is
+/// next, so that turns are even whichever deployments each request can go to, and one that comes back from a limit gets
+/// one turn and not all it has missed.
+///
+/// Locked to compare a few numbers and write one, so that two requests at once never get the same turn.
 #[derive(Debug, Default)]
-pub struct Turns(AtomicU64);
+pub struct Turns(Mutex<Vec<u64>>);
 
 impl Turns {
-    /// The number of this turn; one that is only looked at is not taken.
-    fn next(&self, dry: bool) -> u64 {
-        if dry { self.0.load(Relaxed) } else { self.0.fetch_add(1, Relaxed) }
+    /// Puts whoever waited longest first, and takes that turn; a `dry` look leaves it.
+    fn order(&self, scores: &mut [DeploymentScore], dry: bool) {
+        let mut turns = self.0.lock();
+        let places = scores.iter().map(|score| score.index + 1).max().unwrap_or(0);
+        if turns.len() < places {
+            turns.resize(places, 0);
+        }
+        scores.sort_by_key(|score| (turns[score.index], score.index));
+        if let (Some(first), false) = (scores.first(), dry) {
+            turns[first.index] = turns.iter().max().map_or(0, |last| last + 1);
+        }
     }
 }
 
@@ -130,10 +145,22 @@ pub fn order(
     }
     let tied = sort(scores, |score| strategy.key(score), |best, other| strategy.equal(best, other, tie_share));
     if *strategy == Strategy::RoundRobin {
-        scores.rotate_left((turns.next(dry) % scores.len() as u64) as usize);
+        turns.order(scores, dry);
         return None;
     }
-    if tied < 2 || !strategy.leaves_ties() {
+    if !strategy.leaves_ties() {
+        return None;
+    }
+    // Those that come next, should the first fail: what is equal among them the later strategies decide as well.
+    let mut from = tied;
+    while !later.is_empty() && from < scores.len() {
+        let best = strategy.key(&scores[from]);
+        let equal = scores[from..].iter().take_while(|score| strategy.equal(best, strategy.key(score), tie_share));
+        let to = from + equal.count();
+        order(&mut scores[from..to], later, tie_share, turns, true, rest);
+        from = to;
+    }
+    if tied < 2 {
         return None;
     }
     let decided = order(&mut scores[..tied], later, tie_share, turns, dry, rest);
