@@ -155,11 +155,12 @@ impl Router {
         let named = if let Target::Deployment(index) = wish.target { Some(index) } else { None };
         for score in scores.iter_mut() {
             let served = self.served[score.index];
-            score.in_class = named.map_or(served & own != 0, |named| named == score.index);
+            let preferred = wish.prefer == Some(score.index);
+            score.in_class = named.map_or(served & own != 0, |named| named == score.index) || preferred;
             if score.out.is_none() {
                 score.out = match named {
                     Some(named) => (named != score.index).then_some(Out::Named),
-                    None => (served & (own | covering) == 0).then_some(Out::NotServed),
+                    None => (served & (own | covering) == 0 && !preferred).then_some(Out::NotServed),
                 };
             }
         }
@@ -169,8 +170,12 @@ impl Router {
         } else {
             &policy.strategy
         };
-        if strategy.first() == Some(&Strategy::LeastBusy) {
+        if strategy.contains(&Strategy::LeastBusy) {
             scores.iter_mut().for_each(|score| score.capacity = self.limits.room(score.index));
+        }
+        if let (Some(index), [Strategy::Fixed]) = (wish.prefer, strategy.as_slice()) {
+            let others = scores.iter_mut().filter(|score| score.index != index && score.out.is_none());
+            others.for_each(|score| score.out = Some(Out::NotFixed));
         }
         let order = rank::Order {
             strategies: strategy,
@@ -179,24 +184,31 @@ impl Router {
             dry: request.dry,
             last_chosen: &|index| self.health.last_chosen(index),
         };
-        let tie_breaker = rank::rank(scores, &order);
-        let explored =
-            !request.dry && named.is_none() && wish.prefer.is_none() && self.explore(strategy, scores, request);
-        let preferred = |score: &DeploymentScore| Some(score.index) == wish.prefer && score.out.is_none();
-        if let Some(at) = scores.iter().position(preferred) {
-            scores[..=at].rotate_right(1);
+        let mut tie_breaker = rank::rank(scores, &order);
+        let preferred = wish.prefer.is_some_and(|index| prefer(index, scores));
+        if preferred {
+            tie_breaker = Some("an experiment names it".into());
         }
-        let session = request.session.and_then(|session| note(&session, strategy, scores, explored));
+        let settled = preferred || named.is_some();
+        let explored = !request.dry && !settled && self.explore(strategy, scores, request);
+        let session = request.session.and_then(|session| note(&session, strategy, scores, explored || settled));
         Ranked { strategy: strategy.clone(), tie_breaker, session, explored }
     }
 
     /// Lets another deployment than the best go first, where it is time to learn how it does.
-    fn explore(&self, strategy: &[Strategy], scores: &mut [DeploymentScore], request: &Request<'_>) -> bool {
+    fn explore(&self, strategies: &[Strategy], scores: &mut [DeploymentScore], request: &Request<'_>) -> bool {
         let measured = [Strategy::Balanced, Strategy::Fastest, Strategy::Cheapest];
-        let Some(strategy) = strategy.iter().find(|strategy| measured.contains(strategy)) else { return false };
+        let Some(strategy) = strategies.iter().find(|strategy| measured.contains(strategy)) else { return false };
         let Some((best, others)) = scores.split_first() else { return false };
-        let like =
-            |score: &DeploymentScore| score.out.is_none() && score.held.is_none() && score.in_class == best.in_class;
+        // What an earlier strategy prefers is no matter of learning: the second by priority waits until the first fails.
+        let earlier = strategies.iter().take_while(|earlier| *earlier != strategy);
+        let like = |score: &DeploymentScore| {
+            let equal = |earlier: &Strategy| earlier.key(score) <= earlier.key(best);
+            score.out.is_none()
+                && score.held.is_none()
+                && score.in_class == best.in_class
+                && earlier.clone().all(|earlier| equal(earlier))
+        };
         // Beyond a guard is worse than any number within it.
         let key = |score: &DeploymentScore| strategy.key(score) + if score.guarded { f64::MAX / 4.0 } else { 0.0 };
         let candidates = others.iter().filter(|score| like(score)).map(|score| score.index);
@@ -215,20 +227,29 @@ impl Router {
     }
 }
 
+/// Puts the deployment that an experiment names first, where it can be asked now.
+fn prefer(index: usize, scores: &mut [DeploymentScore]) -> bool {
+    let can = |score: &DeploymentScore| score.index == index && score.out.is_none() && score.held.is_none();
+    let Some(at) = scores.iter().position(can) else { return false };
+    scores[..=at].rotate_right(1);
+    true
+}
+
 /// What the conversation so far has to do with the order. Where the strategy counts money, the cached prefix is part of
 /// it already; where it takes turns, the deployment that has the prefix is put first if that is the cheaper choice.
 fn note(
     session: &Session,
     strategy: &[Strategy],
     scores: &mut [DeploymentScore],
-    explored: bool,
+    settled: bool,
 ) -> Option<SessionNote> {
     let at = scores.iter().position(|score| score.index == session.deployment)?;
     let other = scores.iter().find(|score| score.index != session.deployment && score.out.is_none());
     let saves = other.map_or(0.0, |other| other.cost().dollars() - scores[at].cost().dollars());
     let takes_turns =
         |strategy: &Strategy| matches!(strategy, Strategy::RoundRobin | Strategy::Weighted | Strategy::LeastBusy);
-    let may_stay = scores[at].out.is_none() && scores[at].held.is_none() && !scores[at].guarded && !explored;
+    let group = |score: &DeploymentScore| (score.out.is_some(), score.held.is_some(), score.in_class, score.guarded);
+    let may_stay = scores[at].out.is_none() && group(&scores[at]) == group(&scores[0]) && !settled;
     if may_stay && saves > 0.0 && scores[at].cached_tokens > 0 && strategy.first().is_some_and(takes_turns) {
         scores[..=at].rotate_right(1);
     }

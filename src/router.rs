@@ -72,6 +72,15 @@ pub struct Caller {
     pub path: String,
     /// Headers that rules look at, by lower-case name.
     pub headers: Vec<(String, String)>,
+    /// The time, for hours of rules and dated prices; absent: now.
+    pub at: Option<jiff::Timestamp>,
+}
+
+impl Caller {
+    /// The time that rules and prices go by.
+    fn time(&self) -> jiff::Timestamp {
+        self.at.unwrap_or_else(jiff::Timestamp::now)
+    }
 }
 
 /// A caller's key; its `Debug` hides it.
@@ -107,12 +116,19 @@ pub struct Wish {
     pub policy: Policy,
     /// The rule that matched.
     pub rule: Option<String>,
-    /// A rule named the target.
+    /// A rule or an experiment named the target.
     ruled: bool,
     /// The deployment that an experiment puts first, where it can answer; the others stay behind it.
     pub prefer: Option<usize>,
     /// An experiment's routing model, in place of the one that serves.
     model: Option<Arc<RoutingModel>>,
+}
+
+/// One request, and the name of the decision about it.
+struct Asked<'a> {
+    id: &'a str,
+    request: &'a ChatRequest,
+    caller: &'a Caller,
 }
 
 /// What reading the prompt gave.
@@ -194,28 +210,45 @@ impl Router {
         let wish = self.wish(request, caller, &features)?;
         let features_us = micros(start);
         let id = format!("dec_{}", uuid::Uuid::now_v7().simple());
-        let decision = self.weigh(&id, request, caller, &mut features, &wish, dry).await?;
-        let subject = self.subject(&decision, request, caller, &wish);
-        let arms = self.experiments.assign(&subject);
-        let change = self.experiments.change(&arms);
-        if change == crate::config::Change::default() {
-            return Ok(Decision { experiments: arms, ..decision }.timed(features_us));
-        }
-        let changed = self.changed(&wish, &change)?;
-        let decision = self.weigh(&id, request, caller, &mut features, &changed, dry).await?;
-        Ok(Decision { experiments: arms, ..decision }.timed(features_us))
+        let asked = Asked { id: &id, request, caller };
+        let decision = self.with_experiments(&asked, &mut features, &wish, dry).await?;
+        Ok(decision.timed(features_us))
     }
 
-    /// One decision, for what is wanted of it.
-    async fn weigh(
+    /// The decision that is wanted, as the experiments change it.
+    async fn with_experiments(
         &self,
-        id: &str,
-        request: &ChatRequest,
-        caller: &Caller,
+        asked: &Asked<'_>,
         features: &mut Features,
         wish: &Wish,
         dry: bool,
     ) -> Result<Decision> {
+        // Arms are drawn for the class without them: a first look, which takes nobody's turn where another follows.
+        let twice = self.experiments.may_change() && !dry;
+        let decision = self.weigh(asked, features, wish, dry || twice).await?;
+        let arms = self.experiments.assign(&self.subject(&decision, asked, wish));
+        let change = self.experiments.change(&arms);
+        if change == crate::config::Change::default() {
+            let decision = if twice { self.weigh(asked, features, wish, dry).await? } else { decision };
+            return Ok(Decision { experiments: arms, ..decision });
+        }
+        let changed = self.changed(wish, &change)?;
+        let can = |decision: &Decision, named: usize| {
+            decision.deployments.iter().any(|score| score.index == named && score.out.is_none())
+        };
+        match self.weigh(asked, features, &changed, dry).await {
+            Ok(decision) if changed.prefer.is_none_or(|named| can(&decision, named)) => {
+                Ok(Decision { experiments: arms, ..decision })
+            }
+            // What an arm names cannot answer this: the request takes no part, and goes where it would have gone.
+            Ok(_) | Err(Error::NothingFits { .. }) => self.weigh(asked, features, wish, dry).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One decision, for what is wanted of it.
+    async fn weigh(&self, asked: &Asked<'_>, features: &mut Features, wish: &Wish, dry: bool) -> Result<Decision> {
+        let Asked { id, request, caller } = *asked;
         let start = Instant::now();
         let mut timing = Timing::default();
         // The language is looked for while an encoder thread reads.
@@ -234,7 +267,7 @@ impl Router {
                 features,
                 policy: &wish.policy,
                 output_tokens: self.output_tokens(&wish.target, &reading),
-                at: jiff::Timestamp::now(),
+                at: caller.time(),
                 session: cached,
             },
             prompt: Prompt { tokens_in: features.tokens_in, ascii: features.ascii },
@@ -307,7 +340,6 @@ impl Router {
 
     /// What is wanted: by the request itself, and by the first rule that matches it.
     fn wish(&self, request: &ChatRequest, caller: &Caller, features: &Features) -> Result<Wish> {
-        let target = self.target(request, caller)?;
         let rule = self.rule(request, caller, features);
         if let Some(refuse) = rule.and_then(|rule| rule.refuse.clone()) {
             return Err(Error::Ruled { message: refuse });
@@ -322,7 +354,8 @@ impl Router {
         };
         Ok(Wish {
             ruled: named.is_some(),
-            target: named.unwrap_or(target),
+            // A rule may be about a model that nobody here has.
+            target: named.map_or_else(|| self.target(request, caller), Ok)?,
             policy,
             rule: rule.map(|rule| rule.name.clone()),
             prefer: None,
@@ -342,9 +375,11 @@ impl Router {
             tags: &caller.tags,
             features,
             text: last_user.map_or("", |message| &message.text),
-            at: jiff::Timestamp::now(),
+            at: caller.time(),
         };
-        self.config.rules.iter().find(|rule| rule.holds(&facts, || features::language(request)))
+        // Several rules may ask for the language; it is looked for once.
+        let language = std::cell::LazyCell::new(|| features::language(request));
+        self.config.rules.iter().find(|rule| rule.holds(&facts, || language.clone()))
     }
 
     /// What is wanted, with what experiments change.
@@ -368,13 +403,8 @@ impl Router {
     }
 
     /// Who asks, for the experiments.
-    fn subject<'a>(
-        &self,
-        decision: &'a Decision,
-        request: &'a ChatRequest,
-        caller: &'a Caller,
-        wish: &Wish,
-    ) -> Subject<'a> {
+    fn subject<'a>(&self, decision: &'a Decision, asked: &Asked<'a>, wish: &Wish) -> Subject<'a> {
+        let Asked { request, caller, .. } = *asked;
         let named = request.session.as_deref();
         Subject {
             class: &decision.class,

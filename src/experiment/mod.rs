@@ -129,6 +129,12 @@ impl Experiments {
         self.all.iter().enumerate().filter_map(arm).collect()
     }
 
+    /// Whether an arm of any of them changes what is decided.
+    pub fn may_change(&self) -> bool {
+        let changes = |one: &Running| one.config.arms.iter().any(|arm| arm.change != Change::default());
+        self.all.iter().any(|one| one.stop.get().is_none() && changes(one))
+    }
+
     /// What the arms of a request change, all together. The configuration keeps two from pulling at the same.
     pub fn change(&self, assigned: &[Assigned]) -> Change {
         let mut all = Change::default();

@@ -109,6 +109,7 @@ fn caller(state: &State, parts: &Parts) -> Result<Caller> {
         key: super::access::given(headers).map(|key| CallerKey(String::from_utf8_lossy(key).into_owned())),
         path: parts.uri.path().into(),
         headers: asked.filter_map(told).collect(),
+        at: None,
     })
 }
 
