@@ -69,6 +69,7 @@ table!(RawRouting {
     early_exit: bool,
     strategy: Vec<String>,
     remembered: usize,
+    shipped_providers: bool,
 });
 table!(RawPolicy {
     quality_floor: f64, worth: f64, value_of_second: f64, tie_share: f64, max_cost: f64, max_latency_ms: f64,
@@ -198,12 +199,17 @@ pub fn layered(file: &str, text: &str) -> Result<RawConfig> {
         problem: error.message().replace('\n', " "),
     })?;
     refuse_twins(file, &own)?;
+    let own_only = own.routing.shipped_providers == Some(false);
     let mut merged: toml::Table = toml::from_str(DEFAULT).expect("the shipped defaults parse");
     let own = toml::from_str(text).map_err(|error: toml::de::Error| Error::Config {
         file: file.into(),
         key: "?".into(),
         problem: error.message().replace('\n', " "),
     })?;
+    if own_only {
+        merged.remove("provider");
+        merged.remove("deployment");
+    }
     overlay(&mut merged, own);
     RawConfig::deserialize(merged).map_err(|error| Error::Config {
         file: file.into(),
