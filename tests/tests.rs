@@ -10,8 +10,12 @@ mod harness;
 mod config;
 #[path = "suite/decisions.rs"]
 mod decisions;
+#[path = "suite/dispatch/mod.rs"]
+mod dispatch;
 #[path = "suite/encoder.rs"]
 mod encoder;
+#[path = "suite/examples.rs"]
+mod examples;
 #[path = "suite/http.rs"]
 mod http;
 #[path = "suite/measure/mod.rs"]

@@ -8,12 +8,15 @@ use futures::future::BoxFuture;
 use futures::stream::StreamExt;
 use parking_lot::Mutex;
 use serde_json::Value;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tower::ServiceExt;
 use waypost::catalog::{Prices, Rates};
-use waypost::config::{Config, layered};
+use waypost::config::{Config, DeploymentConfig, layered};
 use waypost::embedder::{Embedder, EncoderSpec, Pooling};
+use waypost::experiment::Experiments;
+use waypost::forward::SideCalls;
 use waypost::money::Money;
 use waypost::providers::{self, Call, Deployment, Failure, Fleet, Provider, Reply};
 use waypost::reader::Reader;
@@ -49,16 +52,16 @@ pub enum Script {
     Fail(Failure),
 }
 
-/// A provider that follows a script and remembers the bodies it was sent.
+/// A provider that follows a script, which a test may change, and remembers the bodies it was sent.
 pub struct Scripted {
-    script: Script,
+    pub script: Mutex<Script>,
     pub seen: Mutex<Vec<Bytes>>,
 }
 
 impl Provider for Scripted {
     fn send(&self, call: Call) -> BoxFuture<'_, Result<Reply, Failure>> {
         self.seen.lock().push(call.request.body_for(&call.model, &Default::default()).0);
-        let body = match &self.script {
+        let body = match &*self.script.lock() {
             Script::Answer(text) => Ok(providers::Body::Whole(Bytes::from_static(text.as_bytes()))),
             Script::Events(events) => {
                 let events: Vec<_> = events.iter().map(|event| Ok(Bytes::from_static(event.as_bytes()))).collect();
@@ -104,7 +107,6 @@ impl Bench {
 
     /// Adds a deployment `name` to `classes` at dollars per million tokens of input and output.
     pub fn with(mut self, name: &str, classes: &[&str], prices: (f64, f64), script: Script) -> Self {
-        let provider = Arc::new(Scripted { script, seen: Mutex::default() });
         let mut config = self.config.deployments[0].clone();
         (config.name, config.provider, config.model) = (name.into(), "scripted".into(), format!("{name}-model"));
         config.classes = classes.iter().map(|class| class.to_string()).collect();
@@ -115,18 +117,79 @@ impl Bench {
         let rates = Rates { cached_input: Some(cached_input), ..Rates::of(input, output) };
         (config.prices, config.price_known) = (Prices::flat(rates).into(), true);
         (config.context_tokens, config.max_output_tokens, config.standby) = (100_000, 4_000, 0);
-        self.providers.push(provider.clone());
-        self.deployments.push(Deployment::new(config, provider));
+        self.add(config, script);
         self
     }
 
+    /// The deployments of `text` itself, as it says them, each with a provider that answers [`ANSWER`]. Its secrets
+    /// (`env:NAME`) need not be set: each is [`secret`] of its name.
+    pub fn of(text: &str) -> Self {
+        let own: toml::Table = text.parse().unwrap();
+        let named = |item: &toml::Value| item["name"].as_str().unwrap().to_string();
+        let own: Vec<String> = own["deployment"].as_array().unwrap().iter().map(named).collect();
+        let mut bench = Bench::new(&with_secrets(text));
+        // Which tries are made to learn depends on the clock; what a test promises must not.
+        bench.config.record.explore_share = 0.0;
+        for config in bench.config.deployments.clone().into_iter().filter(|config| own.contains(&config.name)) {
+            bench.add(config, Script::Answer(ANSWER));
+        }
+        assert_eq!(bench.deployments.len(), own.len(), "each deployment can be called");
+        bench
+    }
+
+    fn add(&mut self, config: DeploymentConfig, script: Script) {
+        let provider = Arc::new(Scripted { script: Mutex::new(script), seen: Mutex::default() });
+        self.providers.push(provider.clone());
+        self.deployments.push(Deployment::new(config, provider));
+    }
+
+    /// As [`Bench::router`], with experiments and judge running; their logs in `folder`. Needs an async runtime.
+    pub fn router_with_experiments(mut self, folder: &Path) -> Arc<Router> {
+        self.config.experiment_log.folder = folder.into();
+        let mut router = self.put_together();
+        let names: Vec<String> = router.fleet.all().iter().map(|one| one.config.name.clone()).collect();
+        let load = |_: &Path| unreachable!("no test here has an arm with a routing model");
+        router.experiments = Experiments::start(&router.config, |name| names.iter().any(|known| known == name), load);
+        let router = Arc::new(router);
+        let told = Arc::downgrade(&router);
+        router.experiments.run(Arc::new(SideCalls(told.clone())), move |grade| {
+            told.upgrade().unwrap().graded(&grade);
+        });
+        router
+    }
+
     pub fn router(self) -> Arc<Router> {
+        Arc::new(self.put_together())
+    }
+
+    fn put_together(self) -> Router {
         let model = waypost::start::routing_model(&self.config, EMBEDDER.spec()).unwrap();
         let reader = Reader::new(EMBEDDER.clone(), self.config.routing.early_exit, self.config.routing.remembered);
         let mut router = Router::new(self.config, model, reader, Fleet::of(self.deployments)).unwrap();
         router.teaching.program = Some(env!("CARGO_BIN_EXE_waypost").into());
-        Arc::new(router)
+        router
     }
+}
+
+/// What the variable `name` holds in tests.
+pub fn secret(name: &str) -> String {
+    format!("secret of {name}")
+}
+
+/// The text with every `env:NAME` in quotes replaced by a file that holds the [`secret`] of it: the environment belongs
+/// to all tests together.
+fn with_secrets(text: &str) -> String {
+    let folder = std::env::temp_dir().join("waypost-suite-secrets");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut parts = text.split("\"env:");
+    let mut changed = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let (name, rest) = part.split_once('"').unwrap();
+        let file = folder.join(name);
+        std::fs::write(&file, secret(name)).unwrap();
+        changed += &format!("\"file:{}\"{rest}", file.display());
+    }
+    changed
 }
 
 /// An answer read whole.
