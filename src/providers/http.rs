@@ -11,12 +11,16 @@ use futures::stream::{BoxStream, Stream, StreamExt};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A whole answer larger than this is not one.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Bytes of an upstream's error body that are read and passed on.
 const MAX_ERROR_BYTES: usize = 64 << 10;
+
+/// An error's body that has not come after so long is done without: the status says enough.
+const ERROR_BODY: Duration = Duration::from_secs(2);
 
 /// Headers in which providers tell of their limits begin so; times are told by their clock.
 const LIMIT_HEADERS: [&str; 5] = ["x-ratelimit", "anthropic-ratelimit", "ratelimit", "retry-after", "date"];
@@ -88,7 +92,7 @@ impl Http {
                 .map_err(|error| Failure::new(FailureKind::Garbage, format!("its model list: {error}")))?;
             list.names().ok_or_else(|| Failure::new(FailureKind::Garbage, "its model list: no list"))
         };
-        tokio::time::timeout(limit, list)
+        timeout(limit, list)
             .await
             .unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout, "its model list did not come in time")))
     }
@@ -116,32 +120,32 @@ impl Http {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().extend(headers);
         self.dialect.sign(&mut request, &self.config)?;
-        let response = tokio::time::timeout(self.config.first_byte_timeout, self.client.execute(request))
-            .await
-            .map_err(|_| late(self.config.first_byte_timeout))?
-            .map_err(unreachable)?;
+        // One limit for all that comes before the first event with data, or for the whole answer.
+        let first = Instant::now() + self.config.first_byte_timeout;
+        let in_time = || late(self.config.first_byte_timeout);
+        let response = timeout_at(first, self.client.execute(request)).await.map_err(|_| in_time())?;
+        let response = response.map_err(unreachable)?;
         if !response.status().is_success() {
             return Err(self.without_key(self.rejected(response).await));
         }
         let (request_id, limits) = (request_id(response.headers()), limits(response.headers()));
         let asked = Asked::of(call);
         let body = match call.request.stream {
-            true => Body::Events(self.events(response, &asked)?),
+            true => Body::Events(self.events(response, &asked, first)?),
             false => {
-                let whole =
-                    tokio::time::timeout(self.config.first_byte_timeout, read_bounded(response, MAX_ANSWER_BYTES));
-                let whole = whole.await.map_err(|_| late(self.config.first_byte_timeout))??;
-                Body::Whole(self.dialect.answer(whole, &asked)?)
+                let whole = timeout_at(first, read_bounded(response, MAX_ANSWER_BYTES));
+                Body::Whole(self.dialect.answer(whole.await.map_err(|_| in_time())??, &asked)?)
             }
         };
         Ok(Reply { body, request_id, limits, warnings })
     }
 
-    /// The stream's events in OpenAI's words.
+    /// The stream's events in OpenAI's words; the first with data must come until `first`.
     fn events(
         &self,
         response: reqwest::Response,
         asked: &Asked,
+        first: Instant,
     ) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
         let framing = self.dialect.framing();
         let expected = match framing {
@@ -152,11 +156,12 @@ impl Http {
         if !kind.starts_with(expected) {
             return Err(Failure::new(FailureKind::Garbage, format!("a stream was asked for, `{kind}` came")));
         }
-        let chunks = chunks(response, self.config.idle_timeout);
         let frames = match framing {
-            Framing::ServerSentEvents => sse::events(chunks),
-            Framing::AwsEventStream => frames::events(chunks),
+            Framing::ServerSentEvents => sse::events(chunks(response)),
+            Framing::AwsEventStream => frames::events(chunks(response)),
         };
+        let patience = Patience { first: self.config.first_byte_timeout, idle: self.config.idle_timeout };
+        let frames = paced(frames, first, patience);
         Ok(match self.dialect.reader(asked) {
             None => frames,
             Some(reader) => translated(frames, reader),
@@ -172,7 +177,7 @@ impl Http {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.trim().parse().ok());
-        let body = read_bounded(response, MAX_ERROR_BYTES).await.ok();
+        let body = timeout(ERROR_BODY, read_bounded(response, MAX_ERROR_BYTES)).await.ok().and_then(Result::ok);
         let said = body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
         let refusal = self.dialect.refusal(status, &said);
         let kind = refusal.kind.unwrap_or(match status {
@@ -243,29 +248,49 @@ fn limits(headers: &HeaderMap) -> Vec<(String, String)> {
     told.filter_map(|(name, value)| Some((name.as_str().to_string(), value.to_str().ok()?.to_string()))).collect()
 }
 
-/// The body's chunks, with a limit on the silence between two of them.
-fn chunks(response: reqwest::Response, idle: Duration) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
-    futures::stream::unfold(Some(response.bytes_stream().boxed()), move |source| async move {
-        let mut source = source?;
-        match tokio::time::timeout(idle, source.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(source))),
-            Ok(Some(Err(error))) => {
-                Some((Err(Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error)))), None))
+/// The body's chunks.
+fn chunks(response: reqwest::Response) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+    response.bytes_stream().map(|chunk| chunk.map_err(|error| broke(&error)))
+}
+
+/// How long a stream may be silent.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// Until the first event with data.
+    first: Duration,
+    /// Between two events after it.
+    idle: Duration,
+}
+
+/// Complete events, with a limit on waiting for each: bytes that make no event are no sign of life. The first with data
+/// must come until `first`; after it a comment counts as well, by which upstreams say that they still think.
+fn paced(
+    frames: BoxStream<'static, Result<Bytes, Failure>>,
+    first: Instant,
+    patience: Patience,
+) -> BoxStream<'static, Result<Bytes, Failure>> {
+    let waiting = Some((frames, Some(first)));
+    futures::stream::unfold(waiting, move |waiting| async move {
+        let (mut frames, first) = waiting?;
+        let until = first.unwrap_or_else(|| Instant::now() + patience.idle);
+        match timeout_at(until, frames.next()).await {
+            Ok(Some(Ok(frame))) => {
+                let first = first.filter(|_| sse::frame(&frame).is_none());
+                Some((Ok(frame), Some((frames, first))))
             }
+            Ok(Some(Err(failure))) => Some((Err(failure), None)),
             Ok(None) => None,
-            Err(_) => Some((Err(late(idle)), None)),
+            Err(_) => Some((Err(late(if first.is_some() { patience.first } else { patience.idle })), None)),
         }
     })
+    .boxed()
 }
 
 async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes, Failure> {
     let mut body = BytesMut::new();
     let mut source = response.bytes_stream();
     while let Some(chunk) = source.next().await {
-        body.extend_from_slice(
-            &chunk
-                .map_err(|error| Failure::new(FailureKind::Down, format!("the connection broke: {}", chain(&error))))?,
-        );
+        body.extend_from_slice(&chunk.map_err(|error| broke(&error))?);
         if body.len() > limit {
             return Err(Failure::new(FailureKind::Garbage, format!("an answer of more than {limit} bytes")));
         }
@@ -276,6 +301,11 @@ async fn read_bounded(response: reqwest::Response, limit: usize) -> Result<Bytes
 fn unreachable(error: reqwest::Error) -> Failure {
     let kind = if error.is_timeout() { FailureKind::Timeout } else { FailureKind::Down };
     Failure { sent: !error.is_connect(), ..Failure::new(kind, chain(&error)) }
+}
+
+fn broke(error: &reqwest::Error) -> Failure {
+    let kind = if error.is_timeout() { FailureKind::Timeout } else { FailureKind::Down };
+    Failure::new(kind, format!("the connection broke: {}", chain(error)))
 }
 
 fn late(limit: Duration) -> Failure {

@@ -151,7 +151,7 @@ FAULTS = {
     "silent-later": streamed(EVENTS, FIRST, HANG),
     "endless-drip-later": streamed(EVENTS, FIRST, Drip(b"data: " + b"x" * 100, 0.1)),
     # Odd, and complete all the same.
-    "drip-later": streamed(EVENTS, FIRST, Drip(SECOND[:12], 0.1), SECOND[12:] + STOP + COUNT + DONE),
+    "drip-later": streamed(EVENTS, FIRST, Drip(SECOND[:8], 0.05), SECOND[8:] + STOP + COUNT + DONE),
     "byte-by-byte": ((Drip(reply(WHOLE), 0.0002),), (EVENTS, Drip(STREAM, 0.0005))),
     "one-packet": streamed(EVENTS + STREAM),
     "no-done": streamed(EVENTS, FIRST + SECOND + STOP + COUNT),
