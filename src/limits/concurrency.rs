@@ -13,6 +13,8 @@ const AFTER_OVERLOAD: f64 = 0.7;
 const AFTER_SLOWNESS: f64 = 0.9;
 /// Slow: the recent time to first token is so many times the usual one, with so many in flight.
 const SLOW: f64 = 2.0;
+/// And by so much: a few milliseconds more are this machine's, not a deployment that chokes.
+const SLOW_BY_S: f64 = 0.1;
 const SLOW_IN_FLIGHT: u32 = 8;
 /// Weights of one answer in the recent and the usual time to first token.
 const RECENT: f64 = 0.2;
@@ -88,7 +90,7 @@ impl Room {
         self.answers = self.answers.saturating_add(1);
         self.recent_s += RECENT * (ttft_s - self.recent_s);
         self.usual_s += USUAL.max(1.0 / f64::from(self.answers)) * (ttft_s - self.usual_s);
-        let slow = self.answers > ANSWERS && self.recent_s > SLOW * self.usual_s;
+        let slow = self.answers > ANSWERS && self.recent_s > (SLOW * self.usual_s).max(self.usual_s + SLOW_BY_S);
         if slow && self.in_flight >= SLOW_IN_FLIGHT {
             return self.decrease(now, AFTER_SLOWNESS);
         }
@@ -185,5 +187,10 @@ mod tests {
         (0..9).for_each(|_| room.take());
         room.answered(now, FAST * 10);
         assert_eq!(room.limit(), Some(9));
+        let mut near = Room::new(None);
+        (0..100).for_each(|_| near.answered(now, FAST / 50));
+        (0..10).for_each(|_| near.take());
+        (0..10).for_each(|_| near.answered(now, FAST / 10));
+        assert_eq!(near.limit(), None, "2 ms and 10 ms are both fast");
     }
 }
