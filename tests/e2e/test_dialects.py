@@ -59,7 +59,7 @@ MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"]
 
 PROVIDER = """
 [[provider]]
-name = "{kind}"
+name = "{name}"
 kind = "{kind}"
 base_url = "{url}{base}"
 key = "env:DIALECT_KEY"
@@ -68,8 +68,8 @@ first_byte_timeout_ms = 2000
 """
 DEPLOYMENT = """
 [[deployment]]
-name = "{kind}/m"
-provider = "{kind}"
+name = "{name}/m"
+provider = "{name}"
 model = "{kind}-m"
 classes = ["*"]
 input = 1.0
@@ -83,9 +83,19 @@ json_schema = true
 HEAD = '[server]\nrequest_timeout_ms = 3000\n[[provider]]\nname = "local"\nenabled = false\n[[provider]]\nname = "ollama"\nenabled = false\n'
 
 
-def provider(kind, url):
-    dialect = DIALECTS[kind]
-    return PROVIDER.format(kind=kind, url=url, base=dialect.base, settings=dialect.settings) + DEPLOYMENT.format(kind=kind)
+# Providers of each kind that fail in one test each: a breaker that opened, or a limit that was told, is no other test's.
+SPARE = 24
+spares = {kind: iter(range(SPARE)) for kind in DIALECTS}
+
+
+def provider(kind, url, name=None):
+    dialect, name = DIALECTS[kind], name or kind
+    return PROVIDER.format(kind=kind, name=name, url=url, base=dialect.base, settings=dialect.settings) + DEPLOYMENT.format(kind=kind, name=name)
+
+
+def spare(kind):
+    """A deployment that no other test asks."""
+    return f"{kind}-{next(spares[kind])}/m"
 
 
 def is_spoken(kind, folder):
@@ -112,7 +122,7 @@ def polyglot(tmp_path_factory, tap):
     """Waypost before all dialects that it speaks."""
     folder = tmp_path_factory.mktemp("dialects")
     spoken = [kind for kind in DIALECTS if is_spoken(kind, folder)]
-    with serving(folder, HEAD + "".join(provider(kind, tap.url) for kind in spoken), DIALECT_KEY=KEY) as server:
+    with serving(folder, HEAD + "".join(provider(kind, tap.url, name) for kind in spoken for name in [kind, *(f"{kind}-{at}" for at in range(SPARE))]), DIALECT_KEY=KEY) as server:
         server.spoken = spoken
         yield server
 
@@ -130,7 +140,7 @@ def kind(request, polyglot, mock, tap):
 def ask(server, kind, prompt, stream=False, **fields):
     if stream:
         fields = {"stream": True, "stream_options": {"include_usage": True}} | fields
-    return server.chat(prompt, model=f"{kind}/m", **fields)
+    return server.chat(prompt, **{"model": f"{kind}/m"} | fields)
 
 
 def answer_of(response, stream):
@@ -252,7 +262,7 @@ MAPPED = {
 @pytest.mark.parametrize("words", ERRORS, ids=lambda words: words.split(":")[0].replace(" ", "-"))
 def test_errors(polyglot, kind, words, stream):
     status, code = MAPPED[words]
-    response = ask(polyglot, kind, words, stream)
+    response = ask(polyglot, kind, words, stream, model=spare(kind))
     # Of Bedrock, aimock sends errors in Anthropic's shape and not in AWS's: their words are not read.
     error = error_of(response, status, None if kind == "bedrock" and words == TOO_LONG else code)
     outcome = polyglot.decision(response)["outcome"]
@@ -265,7 +275,7 @@ def test_errors(polyglot, kind, words, stream):
 
 
 def test_a_break_is_told(polyglot, kind):
-    response = ask(polyglot, kind, "breaks", True)
+    response = ask(polyglot, kind, "breaks", True, model=spare(kind))
     *before, last = events(response.content)
     assert json.loads(last)["error"]["code"] == "stream_broken" and "[DONE]" not in before
     said = "".join(choice["delta"].get("content") or "" for data in before for choice in json.loads(data)["choices"])
@@ -277,7 +287,7 @@ def test_a_break_is_told(polyglot, kind):
 @pytest.mark.parametrize("fault", ["malformedRate", "disconnectRate"])
 def test_chaos_before_the_first_byte(polyglot, mock, kind, fault, stream):
     mock.chaos(**{fault: 1})
-    response = ask(polyglot, kind, "count", stream)
+    response = ask(polyglot, kind, "count", stream, model=spare(kind))
     error_of(response, 502, "upstream_failed")
     assert polyglot.decision(response)["outcome"]["cost"] is None
 
