@@ -148,6 +148,9 @@ fn http(
         }
     };
     let region = credentials::region(raw, preset);
+    if optional && region.is_none() && raw.base_url.is_none() && preset.base_url.contains("{region}") {
+        return Ok(Err("its region is not set".into()));
+    }
     let base_url = base_url(check, table, preset, raw, &region)?;
     let max_tokens = match raw.max_tokens.as_deref() {
         None => preset.max_tokens,

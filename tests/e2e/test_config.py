@@ -89,3 +89,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_an_address_in_use_is_said(tmp_path, plain):
     done = command("serve", "--listen", plain.url.removeprefix("http://"), cwd=tmp_path)
     assert done.returncode == 1 and "cannot listen on" in done.stderr and "--listen" in done.stderr
+
+
+@pytest.mark.parametrize(("region", "found"), [("", False), ("eu-central-1", True)])
+def test_bedrock_without_a_region_is_left_out(tmp_path, region, found):
+    done = command("config", "check", cwd=tmp_path, AWS_BEARER_TOKEN_BEDROCK=SECRET, AWS_REGION=region, AWS_DEFAULT_REGION="")
+    assert done.returncode == 0, done.stderr
+    assert ("bedrock" not in done.stdout) == found and ("provider bedrock (its region is not set)" in done.stdout) != found
