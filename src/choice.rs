@@ -53,7 +53,11 @@ impl Router {
             }
             score
         };
-        self.fleet.all().iter().enumerate().map(score).collect()
+        let mut scores: Vec<DeploymentScore> = self.fleet.all().iter().enumerate().map(score).collect();
+        if let Some(worth) = request.demand.policy.worth {
+            rank::price_quality(&mut scores, worth);
+        }
+        scores
     }
 
     /// The class that answers.

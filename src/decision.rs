@@ -195,6 +195,8 @@ pub struct DeploymentScore {
     pub time_cost: f64,
     /// What its recent failures add: `(cost + value_of_second x time lost on a failure) x f / (1 - f)` for a failure share `f`.
     pub failure_cost: f64,
+    /// `worth` times how much less well its recent answers scored than the mean of the deployments that were scored; below 0 where they scored better, 0 without `worth`.
+    pub quality_cost: f64,
     /// The sum of the terms in dollars; the smallest wins under the strategy `balanced`.
     pub score: f64,
     /// Requests it is answering now.

@@ -16,7 +16,7 @@ use crate::experiment::{Experiments, Fixed, Grade, Scorer, Subject};
 use crate::features::{self, Features};
 use crate::forward::{self, Answer, Budget, Refusal};
 use crate::limits::{self, Limits};
-use crate::policy::strategy::Turns;
+use crate::policy::strategy::{Strategy, Turns};
 use crate::policy::{Policy, flip, rank, rule};
 use crate::providers::Fleet;
 use crate::reader::Reader;
@@ -283,7 +283,11 @@ impl Router {
         let Some(deployment) = candidates.next() else {
             return Err(choice::nothing_fits(&choice.class, &deployments));
         };
-        let flip = Flip { class: choice.flip, deployment: flip::deployment(&deployments, &wish.policy) };
+        // The value of a second decides only where dollars do, and the best goes first.
+        let in_dollars =
+            ranked.strategy.first() == Some(&Strategy::Balanced) && !ranked.explored && wish.prefer.is_none();
+        let flip = in_dollars.then(|| flip::deployment(&deployments, &wish.policy)).flatten();
+        let flip = Flip { class: choice.flip, deployment: flip };
         let fallbacks = candidates.collect();
         timing.policy_us = micros(choosing);
         timing.total_us = micros(start);

@@ -65,14 +65,13 @@ fn choose_under(candidates: &[Candidate<'_>], policy: &Policy) -> Option<usize> 
 }
 
 /// The nearest value of a second at which another deployment of the same class beats the first by more than a tie.
-/// Scores are linear in it: `(cost + v x seconds) / (1 - failures)`; the first loses where its score exceeds the
-/// other's by `tie_share`.
+/// Scores are linear in it (`strategy::Strategy::Balanced`): `cost / (1 - failures) + quality_cost + v x (seconds + seconds
+/// lost on failures)`; the first loses where its score exceeds the other's by `tie_share`.
 pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change> {
     let first = ranked.first().filter(|first| first.out.is_none())?;
     let line = |score: &DeploymentScore| {
-        let base = score.cost().dollars() + score.time_cost;
-        let factor = if base > 0.0 { score.score / base } else { 1.0 };
-        (score.cost().dollars() * factor, score.latency_ms() / 1e3 * factor)
+        let cost = score.cost().dollars() / (1.0 - score.failure_share) + score.quality_cost;
+        (cost, (score.latency_ms() + score.failure_ms) / 1e3)
     };
     let (cost, seconds) = line(first);
     let distance = |to: f64| (to - policy.value_of_second).abs();
@@ -85,7 +84,13 @@ pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change>
         let wins = cost + to * seconds > clear * (other_cost + to * other_seconds);
         (to.is_finite() && to >= 0.0 && wins).then(|| (to, other.deployment.clone()))
     };
-    let others = ranked[1..].iter().filter(|other| other.out.is_none() && other.in_class == first.in_class);
+    let alike = |other: &&DeploymentScore| {
+        other.out.is_none()
+            && other.held.is_some() == first.held.is_some()
+            && other.in_class == first.in_class
+            && other.guarded == first.guarded
+    };
+    let others = ranked[1..].iter().filter(alike);
     let (to, other) = others.filter_map(crossing).min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
     Some(Change { key: "value_of_second".into(), from: policy.value_of_second, to, would_choose: other.to_string() })
 }

@@ -37,6 +37,8 @@ pub struct Policy {
     pub guard_latency_ms: Option<f64>,
     /// Deployments that failed more of their recent attempts come after all others.
     pub guard_failures: Option<f64>,
+    /// Deployments whose recent answers scored lower, by judge and feedback, come after all others.
+    pub guard_quality: Option<f64>,
     /// Only deployments in these regions; empty: any.
     pub allowed_regions: Vec<String>,
     /// Only deployments whose provider keeps nothing of a request.
@@ -99,6 +101,7 @@ impl Policy {
             strategy: words("strategy", &raw.strategy, &below.strategy, Strategy::parse)?,
             guard_latency_ms: maybe("guard_latency_ms", raw.guard_latency_ms.or(below.guard_latency_ms))?,
             guard_failures: maybe("guard_failures", raw.guard_failures.or(below.guard_failures))?,
+            guard_quality: maybe("guard_quality", raw.guard_quality.or(below.guard_quality))?,
             allowed_regions: raw.allowed_regions.clone().or(below.allowed_regions.clone()).unwrap_or_default(),
             zero_retention: raw.zero_retention.or(below.zero_retention).unwrap_or(false),
             batch: raw.batch.or(below.batch).unwrap_or(false),
@@ -183,6 +186,7 @@ impl Policy {
             "max_latency_ms" => self.max_latency_ms = Some(number()?),
             "guard_latency_ms" => self.guard_latency_ms = Some(number()?),
             "guard_failures" => self.guard_failures = Some(number()?),
+            "guard_quality" => self.guard_quality = Some(number()?),
             "deadline_ms" => self.deadline_ms = Some(number()?),
             "max_attempts" => self.max_attempts = (number()? as usize).max(1),
             "allowed_regions" => self.allowed_regions = list().map(String::from).collect(),
@@ -203,7 +207,7 @@ impl Policy {
 }
 
 /// What the header `x-waypost-policy` takes, lists with `|` between their words.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "quality_floor",
     "worth",
     "value_of_second",
@@ -212,6 +216,7 @@ const KEYS: [&str; 18] = [
     "max_latency_ms",
     "guard_latency_ms",
     "guard_failures",
+    "guard_quality",
     "deadline_ms",
     "max_attempts",
     "allowed_regions",

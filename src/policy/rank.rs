@@ -61,6 +61,7 @@ pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &De
         failure_ms: health.ms_lost_per_failure * odds,
         time_cost,
         failure_cost,
+        quality_cost: 0.0,
         score: cost.total().dollars() + time_cost + failure_cost,
         in_flight: health.in_flight,
         capacity: 1.0,
@@ -71,9 +72,25 @@ pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &De
         out: None,
     };
     score.guarded = policy.guard_latency_ms.is_some_and(|limit| score.latency_ms() > limit)
-        || policy.guard_failures.is_some_and(|limit| failures > limit);
+        || policy.guard_failures.is_some_and(|limit| failures > limit)
+        || policy.guard_quality.zip(health.quality).is_some_and(|(limit, quality)| quality < limit);
     score.out = why_out(deployment, &score, demand);
     score
+}
+
+/// What live quality is worth, in dollars: `worth` times how much less well a deployment's recent answers scored than the
+/// mean of those that were scored. One without scores counts as that mean.
+pub fn price_quality(scores: &mut [DeploymentScore], worth: f64) {
+    let known = || scores.iter().filter_map(|score| score.quality);
+    let count = known().count();
+    if count == 0 {
+        return;
+    }
+    let mean = known().sum::<f64>() / count as f64;
+    for score in scores {
+        score.quality_cost = score.quality.map_or(0.0, |quality| worth * (mean - quality));
+        score.score += score.quality_cost;
+    }
 }
 
 /// Why a deployment cannot answer this request, if it cannot. The first constraint broken is told.
