@@ -28,6 +28,8 @@ pub struct Request<'a> {
     pub prompt: Prompt,
     pub now: Now,
     pub session: Option<Session>,
+    /// The prompt's tokens are a provider's own count.
+    pub counted: bool,
     /// Nothing will be forwarded: no turn is taken, and none is spent on learning.
     pub dry: bool,
 }
@@ -45,7 +47,10 @@ impl Router {
     pub fn score(&self, request: &Request<'_>) -> Vec<DeploymentScore> {
         let now = Instant::now();
         let score = |(index, deployment)| {
-            let health = self.health.read(index, request.now, request.prompt);
+            let mut health = self.health.read(index, request.now, request.prompt);
+            if request.counted {
+                health.tokens_ratio = 1.0;
+            }
             let mut score = rank::score(index, deployment, &health, &request.demand);
             let tokens = score.input_tokens + score.output_tokens;
             if self.limits.held(index, tokens, now).is_some() {

@@ -17,6 +17,7 @@
 //! | providers known by name | `config/presets.rs` |
 //! | what models cost and can do: prices, the catalogue and its import | `catalog/` |
 //! | the value everything else reads | `decision.rs` |
+//! | what a file of requests would have cost | `simulate/` |
 //! | other ways tried on part of the traffic; shadows, canaries, the judge | `experiment/` |
 //! | exemplars, feedback and retraining while it runs | `teaching/` |
 //! | routes and error bodies | `http/` |
@@ -52,6 +53,7 @@ pub mod reader;
 pub mod record;
 pub mod router;
 pub mod session;
+pub mod simulate;
 pub mod start;
 pub mod teaching;
 #[path = "../training/mod.rs"]

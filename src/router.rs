@@ -131,6 +131,29 @@ struct Asked<'a> {
     caller: &'a Caller,
 }
 
+/// When a request is decided about: the time for dated prices and the hours of rules, and the clock by which
+/// conversations age.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub at: jiff::Timestamp,
+    pub clock: Instant,
+}
+
+/// What is decided once the prompt was read.
+pub(crate) struct Question<'a> {
+    pub id: &'a str,
+    pub request: &'a ChatRequest,
+    pub features: &'a Features,
+    pub wish: &'a Wish,
+    /// What names the conversation, where it has one.
+    pub session: Option<u64>,
+    pub moment: Moment,
+    /// The prompt's tokens are a provider's own count: no deployment counts others.
+    pub counted: bool,
+    /// Nothing is forwarded: nobody's turn is taken.
+    pub dry: bool,
+}
+
 /// What reading the prompt gave.
 pub enum Reading {
     Estimate(Arc<RoutingModel>, Arc<Read>),
@@ -146,6 +169,12 @@ impl Router {
     /// configuration lacks.
     pub fn new(config: Config, model: RoutingModel, reader: Reader, fleet: Fleet) -> Result<Self> {
         fits(&config, reader.embedder.spec(), &model)?;
+        model.grow_graph();
+        Ok(Self::assemble(config, Arc::new(model), reader, fleet))
+    }
+
+    /// The same for a routing model that nobody asks, or that was found to fit.
+    pub(crate) fn assemble(config: Config, model: Arc<RoutingModel>, reader: Reader, fleet: Fleet) -> Self {
         let bit = |name: &str| config.classes.iter().position(|class| class.name == name).map_or(0, |at| 1 << at);
         let set = |names: &[String]| names.iter().fold(0, |all: ClassSet, name| all | bit(name));
         let covers = |class: &ClassConfig, name: &String| class.covers.contains(name);
@@ -153,8 +182,7 @@ impl Router {
             config.classes.iter().filter(|class| covers(class, name)).fold(0, |all, class| all | bit(&class.name))
         };
         let names = fleet.all().iter().map(|deployment| (&*deployment.name, &*deployment.model));
-        model.grow_graph();
-        Ok(Router {
+        Router {
             served: fleet.all().iter().map(|deployment| set(&deployment.config.classes)).collect(),
             covering: config.classes.iter().map(|class| covering(&class.name)).collect(),
             turns: config.classes.iter().map(|_| Turns::default()).collect(),
@@ -165,11 +193,11 @@ impl Router {
             experiments: Experiments::none(&config),
             hedges: Budget::new(config.retry.hedge_share),
             teaching: Teaching::new(&config),
-            model: ArcSwap::from_pointee(model),
+            model: ArcSwap::new(model),
             config,
             reader,
             fleet,
-        })
+        }
     }
 
     /// Lets a routing model serve from now on; requests under way keep the one they began with.
@@ -257,26 +285,38 @@ impl Router {
         });
         let reading = reading?;
         features.language = features.language.take().or(language);
+        let session = Some(self.session_key(request, caller));
+        let moment = Moment { at: caller.time(), clock: Instant::now() };
+        let question = Question { id, request, features, wish, session, moment, counted: false, dry };
+        let mut decision = self.settle(&question, &reading)?;
+        timing.policy_us = micros(moment.clock);
+        timing.total_us = micros(start);
+        decision.timing = timing;
+        Ok(decision)
+    }
 
-        let choosing = Instant::now();
-        let session = self.sessions.get(self.session_key(request, caller), choosing);
-        let cached =
-            session.map(|known| (known.deployment, self.sessions.cached_tokens(&known, features.tokens_in, choosing)));
+    /// The decision, once the prompt was read.
+    pub(crate) fn settle(&self, question: &Question<'_>, reading: &Reading) -> Result<Decision> {
+        let Question { id, request, features, wish, moment, counted, dry, .. } = *question;
+        let session = question.session.and_then(|key| self.sessions.get(key, moment.clock));
+        let cached = session
+            .map(|known| (known.deployment, self.sessions.cached_tokens(&known, features.tokens_in, moment.clock)));
         let asked = choice::Request {
             demand: rank::Demand {
                 features,
                 policy: &wish.policy,
-                output_tokens: self.output_tokens(&wish.target, &reading),
-                at: caller.time(),
+                output_tokens: self.output_tokens(&wish.target, reading),
+                at: moment.at,
                 session: cached,
             },
             prompt: Prompt { tokens_in: features.tokens_in, ascii: features.ascii },
             now: self.health.now(),
             session,
+            counted,
             dry,
         };
         let mut deployments = self.score(&asked);
-        let choice = self.choose_class(wish, &reading, &deployments)?;
+        let choice = self.choose_class(wish, reading, &deployments)?;
         let ranked = self.rank(wish, &choice.class, &mut deployments, &asked);
         let mut candidates =
             deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone());
@@ -289,10 +329,8 @@ impl Router {
         let flip = in_dollars.then(|| flip::deployment(&deployments, &wish.policy)).flatten();
         let flip = Flip { class: choice.flip, deployment: flip };
         let fallbacks = candidates.collect();
-        timing.policy_us = micros(choosing);
-        timing.total_us = micros(start);
 
-        let estimate = match &reading {
+        let estimate = match reading {
             Reading::Estimate(model, read) => Some((model, &read.estimate)),
             Reading::Unread(..) => None,
         };
@@ -327,7 +365,7 @@ impl Router {
             flip,
             features: features.clone(),
             policy: wish.policy.clone(),
-            timing,
+            timing: Timing::default(),
             outcome: None,
         })
     }
@@ -343,7 +381,7 @@ impl Router {
     }
 
     /// What is wanted: by the request itself, and by the first rule that matches it.
-    fn wish(&self, request: &ChatRequest, caller: &Caller, features: &Features) -> Result<Wish> {
+    pub(crate) fn wish(&self, request: &ChatRequest, caller: &Caller, features: &Features) -> Result<Wish> {
         let rule = self.rule(request, caller, features);
         if let Some(refuse) = rule.and_then(|rule| rule.refuse.clone()) {
             return Err(Error::Ruled { message: refuse });
@@ -432,7 +470,7 @@ impl Router {
     }
 
     /// What the request asks for: a header beats the body.
-    fn target(&self, request: &ChatRequest, caller: &Caller) -> Result<Target> {
+    pub(crate) fn target(&self, request: &ChatRequest, caller: &Caller) -> Result<Target> {
         let name = caller.class.as_deref().unwrap_or(&request.model);
         if self.config.classes.iter().any(|class| class.name == name) {
             return Ok(Target::Class(name.into()));
@@ -455,23 +493,10 @@ impl Router {
 
     /// Embeds and classifies the prompt, or tells why not. A request that names its class or deployment is not read.
     async fn read(&self, request: &ChatRequest, wish: &Wish, timing: &mut Timing) -> Result<Reading> {
-        match (&wish.target, wish.ruled) {
-            (Target::Auto, _) => {}
-            (Target::Class(_), true) => {
-                return Ok(Reading::Unread(Basis::Ruled, "a rule or an experiment names the class"));
-            }
-            (Target::Deployment(_), true) => {
-                return Ok(Reading::Unread(Basis::Ruled, "a rule or an experiment names the deployment"));
-            }
-            (Target::Class(_), false) => return Ok(Reading::Unread(Basis::ClassNamed, "the request names the class")),
-            (Target::Deployment(_), false) => {
-                return Ok(Reading::Unread(Basis::DeploymentNamed, "the request names the deployment"));
-            }
-        }
-        let text = embedder::window(request, self.config.embedder.window_chars);
-        if text.is_empty() {
-            return Ok(Reading::Unread(Basis::NoText, "the conversation has no text to read"));
-        }
+        let text = match self.text(request, wish) {
+            Ok(text) => text,
+            Err(unread) => return Ok(unread),
+        };
         let model = wish.model.clone().unwrap_or_else(|| self.model.load_full());
         let reading = match self.reader.read(&model, &text).await? {
             Ok(reading) => reading,
@@ -487,6 +512,24 @@ impl Router {
             timing.classify_us = classify.as_micros() as u64;
         }
         Ok(Reading::Estimate(model, reading.read))
+    }
+
+    /// The text to be read for a decision, or why none is.
+    pub(crate) fn text(&self, request: &ChatRequest, wish: &Wish) -> std::result::Result<String, Reading> {
+        let unread = |basis, why| Err(Reading::Unread(basis, why));
+        match (&wish.target, wish.ruled) {
+            (Target::Auto, _) => {}
+            (Target::Class(_), true) => return unread(Basis::Ruled, "a rule or an experiment names the class"),
+            (Target::Deployment(_), true) => {
+                return unread(Basis::Ruled, "a rule or an experiment names the deployment");
+            }
+            (Target::Class(_), false) => return unread(Basis::ClassNamed, "the request names the class"),
+            (Target::Deployment(_), false) => {
+                return unread(Basis::DeploymentNamed, "the request names the deployment");
+            }
+        }
+        let text = embedder::window(request, self.config.embedder.window_chars);
+        if text.is_empty() { unread(Basis::NoText, "the conversation has no text to read") } else { Ok(text) }
     }
 
     /// Expected answer tokens of this prompt: the mean length of each label's answers, weighted by its probability.

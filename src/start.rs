@@ -13,7 +13,7 @@ use crate::router::{Router, fits};
 use crate::teaching::Shelf;
 use crate::weights::{Cache, Manifest};
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,15 @@ pub fn encoder(config: &EmbedderConfig, cache: &Cache) -> Result<Encoder> {
 pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpec> {
     let manifest = Manifest::named(&config.model, config.revision.as_deref())?;
     let folder = cache.ensure(&manifest)?;
+    Ok(EncoderSpec { folder, ..encoder_unfetched(config)? })
+}
+
+/// How the configured encoder is used, without its files: for what is decided unread.
+///
+/// # Errors
+/// [`Error::Config`] for a pooling that does not exist, or what reading its manifest can fail with.
+pub fn encoder_unfetched(config: &EmbedderConfig) -> Result<EncoderSpec> {
+    let manifest = Manifest::named(&config.model, config.revision.as_deref())?;
     let pooling = config.pooling.clone().or(manifest.pooling).unwrap_or_else(|| "mean".into());
     let wrong = || Error::Config {
         file: "configuration".into(),
@@ -145,7 +154,7 @@ pub fn encoder_spec(config: &EmbedderConfig, cache: &Cache) -> Result<EncoderSpe
     };
     Ok(EncoderSpec {
         name: manifest.name,
-        folder,
+        folder: PathBuf::new(),
         pooling: Pooling::parse(&pooling).ok_or_else(wrong)?,
         prefix: config.prefix.clone().or(manifest.prefix).unwrap_or_default(),
         max_tokens: config.max_tokens,

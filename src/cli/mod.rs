@@ -17,6 +17,7 @@ mod models;
 mod price;
 mod providers;
 mod serve;
+mod simulate;
 mod table;
 mod train;
 
@@ -76,6 +77,8 @@ enum Command {
     Catalog(catalog::CatalogCommand),
     /// List the providers that are known by name: base URL, key, what their endpoints take differently.
     Providers(providers::Providers),
+    /// What a file of requests would cost, routed and on single models. Nothing is sent.
+    Simulate(simulate::Simulate),
     /// What came of experiments.
     Experiment(experiment::Experiment),
     /// Show or check the configuration.
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => command.run(global),
         Command::Catalog(command) => command.run(global),
         Command::Providers(command) => command.run(global),
+        Command::Simulate(command) => command.run(global),
         Command::Experiment(command) => command.run(global),
         Command::Config(command) => command.run(global),
     };

@@ -112,7 +112,8 @@ mod tests {
     use super::*;
 
     fn found(raw: RawProvider) -> std::result::Result<(bool, Option<AwsKeys>), Missing> {
-        let found = find(&Check { file: "test" }, "provider `b`", &raw, preset("bedrock").unwrap()).unwrap();
+        let found =
+            find(&Check { file: "test", keyless: false }, "provider `b`", &raw, preset("bedrock").unwrap()).unwrap();
         found.map(|(key, aws)| (key.is_some(), aws))
     }
 

@@ -37,10 +37,25 @@ pub const CONFIG_FILE: &str = "waypost.toml";
 /// # Errors
 /// [`Error::Config`] with file, key and what was expected; [`Error::Io`] when a named file cannot be read.
 pub fn load(file: Option<&Path>) -> Result<Config> {
+    let (name, raw) = read(file)?;
+    Config::resolve(&name, raw)
+}
+
+/// The same where nothing will be sent: see [`Config::resolve_keyless`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_keyless(file: Option<&Path>) -> Result<Config> {
+    let (name, raw) = read(file)?;
+    Config::resolve_keyless(&name, raw)
+}
+
+fn read(file: Option<&Path>) -> Result<(String, RawConfig)> {
     let found = file.or_else(|| Path::new(CONFIG_FILE).exists().then(|| Path::new(CONFIG_FILE)));
     let (name, text) = match found {
         Some(path) => (path.display().to_string(), std::fs::read_to_string(path).map_err(Error::io(path))?),
         None => ("(defaults)".into(), String::new()),
     };
-    Config::resolve(&name, layered(&name, &text)?)
+    let raw = layered(&name, &text)?;
+    Ok((name, raw))
 }

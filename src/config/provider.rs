@@ -141,6 +141,7 @@ fn http(
     let optional = raw.optional.unwrap_or(false);
     let (key, aws) = match credentials::find(check, table, raw, preset)? {
         Ok(found) => found,
+        Err(_) if check.keyless => (None, None),
         Err(missing) if optional => return Ok(Err(format!("{} is not set", missing.what))),
         Err(missing) => {
             let problem = format!("{} is not set; set it, or say `optional = true`", missing.what);
@@ -200,7 +201,8 @@ fn base_url(
     };
     for (place, name, value) in [("{region}", "region", region), ("{account}", "account", &raw.account)] {
         if url.contains(place) {
-            url = url.replace(place, &check.need(table, name, value.clone())?);
+            let value = value.clone().or_else(|| check.keyless.then(|| name.to_string()));
+            url = url.replace(place, &check.need(table, name, value)?);
         }
     }
     if !url.starts_with("http://") && !url.starts_with("https://") {

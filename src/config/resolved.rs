@@ -199,7 +199,19 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with the file, the key and what was expected.
     pub fn resolve(file: &str, raw: RawConfig) -> Result<Self> {
-        let check = Check { file };
+        Self::checked(file, Check { file, keyless: false }, raw)
+    }
+
+    /// The same where nothing will be sent: a provider's key that is not set is no obstacle, and no provider is left out
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn resolve_keyless(file: &str, raw: RawConfig) -> Result<Self> {
+        Self::checked(file, Check { file, keyless: true }, raw)
+    }
+
+    fn checked(file: &str, check: Check<'_>, raw: RawConfig) -> Result<Self> {
         let shown = to_toml(&raw);
         let classes = check.classes(&raw)?;
         let (providers, skipped) = check.providers(&raw)?;
@@ -316,6 +328,8 @@ impl Config {
 /// Checks that name the file and the key.
 pub(super) struct Check<'a> {
     pub(super) file: &'a str,
+    /// Nothing will be sent: keys may be missing.
+    pub(super) keyless: bool,
 }
 
 impl Check<'_> {
@@ -399,6 +413,9 @@ impl Check<'_> {
     fn admin_key(&self, source: Option<&str>) -> Result<Option<Secret>> {
         let Some(source) = source else { return Ok(None) };
         let found = Secret::read(self.file, "admin.key", source)?;
+        if self.keyless {
+            return Ok(found);
+        }
         found
             .map(Some)
             .ok_or_else(|| self.wrong("admin.key", format!("{source} is not set; set it, or leave the key out")))

@@ -34,6 +34,11 @@ impl Secret {
         Ok(value.map(|value| value.trim().to_string()).filter(|value| !value.is_empty()).map(Secret))
     }
 
+    /// One that nobody knows.
+    pub(super) fn unguessable() -> Self {
+        Secret(uuid::Uuid::now_v7().to_string())
+    }
+
     /// Whether this is the secret. Digests are compared, all of their bytes: the time tells nothing.
     pub fn matches(&self, given: &[u8]) -> bool {
         let (own, given) = (Sha256::digest(&self.0), Sha256::digest(given));

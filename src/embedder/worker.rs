@@ -65,6 +65,12 @@ impl Embedder {
         Ok(Embedder { queue: sender, deadline, usual: Arc::default(), spec })
     }
 
+    /// One without an encoder, for where prompts are read elsewhere or not at all.
+    pub fn idle(spec: EncoderSpec) -> Self {
+        let (queue, _nobody) = sync_channel(0);
+        Embedder { queue, deadline: Duration::ZERO, usual: Arc::default(), spec: Arc::new(spec) }
+    }
+
     /// What encoder this is, and how it is used.
     pub fn spec(&self) -> &EncoderSpec {
         &self.spec

@@ -1,13 +1,16 @@
 //! All deployments with the providers that reach them.
 
-use super::Provider;
+use super::dialect::{self, Dialect};
 use super::http::Http;
 use super::local::Local;
+use super::{Call, Failure, FailureKind, Provider, Reply};
 use crate::catalog::Prices;
-use crate::config::{Config, DeploymentConfig, ProviderKind};
+use crate::chat::Needs;
+use crate::config::{Config, DeploymentConfig, ProviderConfig, ProviderKind};
 use crate::error::Result;
 use crate::limits::GateSettings;
 use crate::weights::Cache;
+use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -37,6 +40,19 @@ pub struct Fleet {
     names: HashMap<String, usize>,
     /// Discovered providers that gave nothing, and why.
     pub silent: Vec<(String, String)>,
+}
+
+/// A provider that is only decided about.
+struct Unreached(Option<Box<dyn Dialect>>);
+
+impl Provider for Unreached {
+    fn send(&self, _call: Call) -> BoxFuture<'_, std::result::Result<Reply, Failure>> {
+        Box::pin(async { Err(Failure::new(FailureKind::Down, "nothing is sent from here")) })
+    }
+
+    fn impossible(&self, needs: &Needs) -> Option<&'static str> {
+        self.0.as_ref()?.impossible(needs)
+    }
 }
 
 /// Context assumed of a discovered model, whose list does not tell: what Ollama loads by default is smaller still
@@ -83,6 +99,24 @@ impl Fleet {
         }
         fleet.settle();
         Ok(fleet)
+    }
+
+    /// All configured deployments, of which none can be called: for deciding alone. No model is loaded, nobody is asked
+    /// for models.
+    pub fn offline(config: &Config) -> Self {
+        let unreached = |provider: &ProviderConfig| -> Arc<dyn Provider> {
+            Arc::new(Unreached(match &provider.kind {
+                ProviderKind::Local(_) => None,
+                ProviderKind::Http(http) => Some(dialect::of(http)),
+            }))
+        };
+        let providers: HashMap<&str, Arc<dyn Provider>> =
+            config.providers.iter().map(|provider| (provider.name.as_str(), unreached(provider))).collect();
+        let reached = |deployment: &DeploymentConfig| {
+            let provider = providers.get(deployment.provider.as_str())?;
+            Some(Deployment::new(deployment.clone(), provider.clone()))
+        };
+        Self::of(config.deployments.iter().filter_map(reached).collect())
     }
 
     /// A fleet of given deployments.

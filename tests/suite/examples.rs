@@ -91,7 +91,7 @@ fn every_example_is_in_the_table_and_uses_its_own_providers_alone() {
     let table = std::fs::read_to_string(format!("{folder}/README.md")).unwrap();
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let configs: Vec<String> = files.filter_map(|file| file.strip_suffix(".toml").map(String::from)).collect();
-    assert_eq!(configs.len(), 11);
+    assert_eq!(configs.len(), 12);
     for name in configs {
         assert!(table.contains(&format!("[{name}.toml]({name}.toml)")), "{name} is not in the table");
         let bench = example(&name);

@@ -63,6 +63,28 @@ pub fn cost_chart(title: &str, table: &Table, routers: &[&Candidate]) -> Result<
     draw(title, &horizontal, &series(routers, curve), &models)
 }
 
+/// One way of answering all requests, as a point of a chart.
+pub struct Spot {
+    pub name: String,
+    /// Dollars a request.
+    pub cost: f64,
+    /// 0..1.
+    pub quality: f64,
+}
+
+/// Mean cost against quality: what is routed as one curve from the cheapest to the dearest, the others as crosses.
+pub fn spots_chart(title: &str, routed: &[Spot], others: &[Spot]) -> Result<String, PlotError> {
+    let costs = || routed.iter().chain(others).map(|spot| spot.cost);
+    let (low, high) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
+    let horizontal = Horizontal::Cost { log: low > 0.0 && high / low > LOG_RATIO };
+    let place = |spot: &Spot| (horizontal.place(spot.cost), spot.quality);
+    let cross = |spot: &Spot| Series { name: spot.name.clone(), points: vec![place(spot)] };
+    let mut points: Vec<(f64, f64)> = routed.iter().map(place).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let curve = Series { name: "routed".into(), points };
+    draw(title, &horizontal, &[curve], &others.iter().map(cross).collect::<Vec<_>>())
+}
+
 /// Share of strong calls against mean score: a curve for each router, ours first, and a dot for each of the two
 /// models. In a table of more models nothing but the axes is drawn.
 pub fn share_chart(title: &str, table: &Table, routers: &[&Candidate]) -> Result<String, PlotError> {
