@@ -470,7 +470,7 @@ impl Router {
     }
 
     /// What the request asks for: a header beats the body.
-    pub(crate) fn target(&self, request: &ChatRequest, caller: &Caller) -> Result<Target> {
+    fn target(&self, request: &ChatRequest, caller: &Caller) -> Result<Target> {
         let name = caller.class.as_deref().unwrap_or(&request.model);
         if self.config.classes.iter().any(|class| class.name == name) {
             return Ok(Target::Class(name.into()));

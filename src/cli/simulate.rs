@@ -25,8 +25,8 @@ pub struct Simulate {
     /// headers, tags, tier, path.
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// How the class comes about: as the routing model reads the prompt, or as the line's own `class` says. Lines without
-    /// a prompt always go by their class.
+    /// How the class comes about: as the routing model reads the prompt, or as the line's own `class` says where it has
+    /// one. Lines without a prompt always go by their class.
     #[arg(long, value_enum, default_value = "model")]
     by: By,
     /// A policy: a name, or keys (`quality_floor=0.8`), as in the header x-waypost-policy. Given several times, each is
@@ -83,6 +83,8 @@ impl Simulate {
             threads: self.threads.unwrap_or_else(cores),
             config: config.clone(),
         })?;
+        // A baseline that is nothing here is told before a long file was read.
+        simulation.report(&self.baseline)?;
         self.read(&mut simulation, global, &config)?;
         let report = simulation.report(&self.baseline)?;
         if let Some(path) = &self.plot {

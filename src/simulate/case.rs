@@ -190,7 +190,7 @@ fn caller(line: &Line) -> Result<Caller, String> {
         key: None,
         path: line.path.as_ref().or(line.url.as_ref()).cloned().unwrap_or_else(|| PATH.into()),
         headers,
-        at: None,
+        at: line.at,
     })
 }
 

@@ -19,6 +19,7 @@ use crate::classifier::model::Read;
 use crate::config::{ClassConfig, Config};
 use crate::embedder::{Embedder, Encoder, EncoderSpec};
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::providers::Fleet;
 use crate::reader::Reader;
 use crate::router::{Router, fits};
@@ -72,12 +73,15 @@ impl Simulation {
     /// Before the first line.
     ///
     /// # Errors
-    /// [`Error::Config`] where no deployment serves anything.
+    /// [`Error::Config`] where no deployment serves anything, [`Error::BadRequest`] for a policy that cannot be read.
     pub fn new(settings: Settings) -> Result<Self> {
         let model = settings.model;
         let mut config = settings.config;
         // Nothing is learned here, so nothing is spent on learning.
         config.record.explore_share = 0.0;
+        for policy in &settings.policies {
+            Policy::for_request(&config.policy, &config.policies, Some(policy))?;
+        }
         let router = || {
             let idle = Reader::new(Embedder::idle(settings.spec.clone()), config.routing.early_exit, 1);
             Router::assemble(config.clone(), model.clone(), idle, Fleet::offline(&config))
@@ -158,7 +162,12 @@ impl Simulation {
                 return Err(format!("`{key}`: no [[class]] is named `{name}`; expected one of {expected}"));
             }
         }
-        if self.auto || router.target(&case.request, &case.caller).is_err() {
+        // Rules come first: they may know a name that is nothing else.
+        let unknown = || {
+            let wish = router.wish(&case.request, &case.caller, &case.features);
+            matches!(wish, Err(Error::UnknownModel { .. }))
+        };
+        if self.auto || unknown() {
             self.renamed += if self.auto { 0 } else { case.count };
             case.request.model = "auto".into();
         }
