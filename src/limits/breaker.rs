@@ -109,6 +109,14 @@ impl Breaker {
         }
     }
 
+    /// An answer that began well broke off: its success becomes a failure, so that it counts once.
+    pub fn broke(&mut self, now: Instant) {
+        if self.is_closed() {
+            self.attempts = (self.attempts - 1.0).max(0.0);
+            self.failed(now, None, false);
+        }
+    }
+
     /// A request failed; `hard` where that leaves no doubt.
     pub fn failed(&mut self, now: Instant, probe: Probe, hard: bool) {
         if !self.is_closed() {
@@ -184,6 +192,19 @@ mod tests {
         assert!(fresh.is_closed(), "three are too few");
         (0..2).for_each(|_| fresh.failed(now, None, true));
         assert!(!fresh.is_closed());
+    }
+
+    #[test]
+    fn an_answer_that_breaks_counts_once() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(now);
+        (0..3).for_each(|_| breaker.succeeded(now, None));
+        (0..4).for_each(|_| {
+            assert!(breaker.is_closed());
+            breaker.succeeded(now, None); // its beginning
+            breaker.broke(now);
+        });
+        assert!(!breaker.is_closed(), "four of seven");
     }
 
     #[test]

@@ -61,8 +61,12 @@ impl Pass {
         let now = Instant::now();
         let [own, shared] = self.limits.gates(self.index);
         let told = self.limits.told_gate(self.index).read(|state| state.rate.told_until(now, self.tokens).is_some());
-        own.change(now, |state| state.failed(now, failed, deployment, told));
-        shared.change(now, |state| state.failed_at_provider(now, failed, provider));
+        if self.began {
+            own.change(now, |state| state.breaker.broke(now));
+        } else {
+            own.change(now, |state| state.failed(now, failed, deployment, told));
+            shared.change(now, |state| state.failed_at_provider(now, failed, provider));
+        }
         // Of what was not answered at all, no tokens count; of what broke off or came too late, all that was thought.
         let counts = self.began || failed == Failed::Timeout;
         self.used = (!counts).then_some(0);
