@@ -166,12 +166,12 @@ impl Router {
             let served = self.served[score.index];
             let preferred = wish.prefer == Some(score.index);
             score.in_class = named.map_or(served & own != 0, |named| named == score.index) || preferred;
-            if score.out.is_none() {
-                score.out = match named {
-                    Some(named) => (named != score.index).then_some(Out::Named),
-                    None => (served & (own | covering) == 0 && !preferred).then_some(Out::NotServed),
-                };
-            }
+            // Whatever else keeps one out that was not asked for concerns nobody.
+            let elsewhere = match named {
+                Some(named) => (named != score.index).then_some(Out::Named),
+                None => (served & (own | covering) == 0 && !preferred).then_some(Out::NotServed),
+            };
+            score.out = elsewhere.or_else(|| score.out.take());
         }
         let of_class = at.map(|at| &self.config.classes[at].strategy).filter(|strategy| !strategy.is_empty());
         let strategy = if policy.strategy.is_empty() {
