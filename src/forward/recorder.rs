@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// A client that leaves after waiting so many times the expected time to first token was failed by the deployment.
 const PATIENCE: f64 = 4.0;
 
+/// What is noted of an attempt beside the one that answered first: it did not fail.
+const OVERTAKEN: &str = "another answered first";
+
 /// Text of an answer that is kept for a judge, a shadow or a continuation.
 const MAX_TEXT_BYTES: usize = 256 << 10;
 
@@ -96,14 +99,16 @@ impl Recorder {
         let prompt =
             crate::record::Prompt { tokens_in: self.decision.features.tokens_in, ascii: self.decision.features.ascii };
         let health = || self.router.health.read(next.index, self.router.health.now(), prompt);
-        wanted.then(|| Duration::from_secs_f64(health().ttft_p95_ms / 1e3))
+        // The first byte of an answer that comes whole is its last.
+        let score = self.decision.deployments.iter().find(|score| score.index == next.index && !self.request.stream);
+        let whole_ms = score.map_or(0.0, |score| score.generation_ms);
+        wanted.then(|| Duration::from_secs_f64((health().ttft_p95_ms + whole_ms) / 1e3))
     }
 
     /// An attempt failed.
     pub fn failed(&mut self, at: At, failure: &Failure) {
         let lost_ms = millis(at.began);
-        // A request that is itself at fault says nothing about the deployment.
-        if !matches!(failure.kind, FailureKind::Refused | FailureKind::TooLong) {
+        if !failure.is_the_requests() {
             self.router.health.failed(at.index, self.router.health.now(), lost_ms);
         }
         at.pass.failed(failed(failure));
@@ -113,7 +118,7 @@ impl Recorder {
     /// The attempts beside the one that decided are given up.
     pub fn overtaken(&mut self, by: &At) {
         let others: Vec<usize> = self.open.iter().map(|open| open.index).filter(|index| *index != by.index).collect();
-        others.into_iter().for_each(|index| self.close(index, None, Some("another answered first".into())));
+        others.into_iter().for_each(|index| self.close(index, None, Some(OVERTAKEN.into())));
     }
 
     /// An attempt answers.
@@ -121,7 +126,8 @@ impl Recorder {
         let (config, ttft_ms) = (&self.router.fleet.all()[at.index].config, millis(at.began));
         self.deployment = Some(config.name.clone());
         self.prices = config.price_known.then(|| (config.prices.clone(), config.region.clone()));
-        self.ttft_ms = Some(millis(self.start));
+        // Of an answer that another goes on with, the first byte was the first one's.
+        self.ttft_ms = self.ttft_ms.or_else(|| Some(millis(self.start)));
         self.request_id = request_id;
         if self.request.stream {
             self.router.health.first_token(
@@ -252,7 +258,8 @@ impl Recorder {
         let failed = match outcome.end {
             End::Cancelled | End::Refused => None,
             End::Complete => {
-                Some(outcome.attempts.iter().any(|attempt| attempt.error.is_some() && attempt.why != Why::Hedge))
+                let lost = |attempt: &Attempt| attempt.error.as_deref() == Some(OVERTAKEN);
+                Some(outcome.attempts.iter().any(|attempt| attempt.error.is_some() && !lost(attempt)))
             }
             End::Broken | End::Failed => Some(true),
         };
@@ -335,13 +342,13 @@ impl Drop for Recorder {
 /// A failure as the limits see it.
 fn failed(failure: &Failure) -> Failed {
     match (failure.kind, failure.status) {
+        _ if failure.is_the_requests() => Failed::Request,
         (FailureKind::Busy, Some(503 | 529)) | (FailureKind::Down, Some(503)) => Failed::Overloaded,
         (FailureKind::Busy, _) => Failed::RateLimited,
         (FailureKind::Timeout, _) => Failed::Timeout,
         (FailureKind::Down, None) if !failure.sent => Failed::Unreachable,
         (FailureKind::Misconfigured, Some(401 | 403)) => Failed::Credentials,
-        (FailureKind::Refused | FailureKind::TooLong, _) => Failed::Request,
-        (FailureKind::Down | FailureKind::Garbage | FailureKind::Misconfigured, _) => Failed::Down,
+        _ => Failed::Down,
     }
 }
 

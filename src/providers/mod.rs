@@ -109,8 +109,10 @@ impl Failure {
         }
     }
 
-    /// Whether another deployment may be tried.
-    pub fn is_retryable(&self) -> bool {
-        self.kind != FailureKind::Refused
+    /// Whether the request itself brought it about, or what the answer says: it says nothing about the deployment, whose
+    /// traffic other callers would lose by it.
+    pub fn is_the_requests(&self) -> bool {
+        let answered = self.kind == FailureKind::Garbage && self.status == Some(200);
+        answered || matches!(self.kind, FailureKind::Refused | FailureKind::TooLong)
     }
 }
