@@ -162,9 +162,9 @@ class Quiet(ThreadingHTTPServer):
 class Upstream:
     """The fake as a server on a free port. `seen` holds (path, headers, raw body) of every request."""
 
-    def __init__(self):
+    def __init__(self, handler=Handler):
         self.seen, self.gone, self.go_on = [], [], threading.Event()
-        self.server = Quiet(("127.0.0.1", 0), Handler)
+        self.server = Quiet(("127.0.0.1", 0), handler)
         self.server.upstream = self
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
