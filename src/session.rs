@@ -81,7 +81,8 @@ fn opening(request: &ChatRequest, hasher: &mut DefaultHasher) {
     for role in [Role::System, Role::User] {
         if let Some(first) = request.messages.iter().find(|message| message.role == role) {
             let end = first.text.char_indices().nth(OPENING_CHARS).map_or(first.text.len(), |(at, _)| at);
-            (role as u8, &first.text[..end]).hash(hasher);
+            // The length tells apart what begins with the same long template.
+            (role as u8, first.text.len(), &first.text[..end]).hash(hasher);
         }
     }
 }
