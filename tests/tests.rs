@@ -6,6 +6,8 @@
 #[path = "suite/harness.rs"]
 mod harness;
 
+#[path = "suite/asking.rs"]
+mod asking;
 #[path = "suite/config.rs"]
 mod config;
 #[path = "suite/decisions.rs"]

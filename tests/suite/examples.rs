@@ -1,16 +1,15 @@
 //! The configurations in `examples/`: each is loaded as it stands, with scripted providers in place of remote ones, and
 //! must do what its comments promise.
 
-use crate::harness::{ANSWER, Bench, Script, chat, default_config, secret};
+use crate::asking::{attempts, decide, down, failed, general, order, request, took, with_key, with_policy};
+use crate::harness::{ANSWER, Bench, Script, chat, default_config};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 use waypost::chat::ChatRequest;
-use waypost::decision::{Basis, Decision, Why};
+use waypost::decision::{Basis, Why};
 use waypost::error::Error;
-use waypost::providers::{Failure, FailureKind};
-use waypost::record::{Prompt, Seen};
-use waypost::router::{Caller, CallerKey, Router};
+use waypost::record::Prompt;
+use waypost::router::Caller;
 
 fn text(name: &str) -> String {
     std::fs::read_to_string(format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -18,61 +17,6 @@ fn text(name: &str) -> String {
 
 fn example(name: &str) -> Bench {
     Bench::of(&text(name))
-}
-
-fn request(body: &str) -> ChatRequest {
-    ChatRequest::parse(body.as_bytes()).unwrap()
-}
-
-/// A request that names its class, so that nothing need be read.
-fn general() -> ChatRequest {
-    request(&chat("general", "What is a fjord?", false))
-}
-
-fn with_key(variable: &str) -> Caller {
-    Caller { key: Some(CallerKey(secret(variable))), ..Caller::default() }
-}
-
-fn with_policy(policy: &str, caller: Caller) -> Caller {
-    Caller { policy: Some(policy.into()), ..caller }
-}
-
-async fn decide(router: &Router, request: &ChatRequest, caller: &Caller) -> Decision {
-    router.decide(request, caller).await.unwrap()
-}
-
-/// Who is asked, in order.
-fn order(decision: &Decision) -> Vec<&str> {
-    std::iter::once(&decision.deployment).chain(&decision.fallbacks).map(|name| &**name).collect()
-}
-
-/// A deployment gave thirty answers of 400 tokens, each in so many milliseconds.
-fn took(router: &Router, name: &str, total_ms: f64) {
-    let index = router.fleet.index_of(name).unwrap();
-    let ttft_ms = total_ms / 10.0;
-    let seen = Seen { ttft_ms: Some(ttft_ms), total_ms, tokens: Some(400), tokens_in: 8, ..Seen::default() };
-    for _ in 0..30 {
-        router.health.first_token(index, router.health.now(), 8, ttft_ms);
-        router.health.answered(index, router.health.now(), &seen);
-    }
-}
-
-/// A deployment failed so often in a row.
-fn failed(router: &Router, name: &str, times: usize) {
-    let index = router.fleet.index_of(name).unwrap();
-    (0..times).for_each(|_| router.health.failed(index, router.health.now(), 100.0));
-}
-
-fn down() -> Script {
-    Script::Fail(Failure { status: Some(500), ..Failure::new(FailureKind::Down, "answered 500") })
-}
-
-/// What came of a request: the deployments asked, in order, and why.
-async fn attempts(router: &Arc<Router>, request: ChatRequest, caller: &Caller) -> Vec<(String, Why)> {
-    let answer = router.answer(request, caller).await.unwrap_or_else(|refusal| panic!("{}", refusal.error));
-    let decision = router.decisions.get(&answer.decision.id).unwrap();
-    let outcome = decision.outcome.as_ref().unwrap();
-    outcome.attempts.iter().map(|attempt| (attempt.deployment.clone(), attempt.why)).collect()
 }
 
 async fn until(holds: impl Fn() -> bool, what: &str) {

@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tower::ServiceExt;
 use waypost::catalog::{Prices, Rates};
+use waypost::classifier::RoutingModel;
 use waypost::config::{Config, DeploymentConfig, layered};
 use waypost::embedder::{Embedder, EncoderSpec, Pooling};
 use waypost::experiment::Experiments;
@@ -43,6 +44,9 @@ static EMBEDDER: LazyLock<Embedder> = LazyLock::new(|| {
     let encoder = waypost::embedder::Encoder::load(ENCODER.clone()).unwrap();
     Embedder::start(encoder, 1, 512, Duration::from_secs(60)).unwrap()
 });
+
+/// The builtin routing model: clones are cheap, reading it is not.
+static BUILTIN: LazyLock<RoutingModel> = LazyLock::new(|| RoutingModel::builtin().unwrap());
 
 /// What a scripted provider does with a call.
 #[derive(Clone)]
@@ -93,16 +97,19 @@ pub struct Bench {
     pub config: Config,
     pub providers: Vec<Arc<Scripted>>,
     pub deployments: Vec<Deployment>,
+    /// Its routing model is not the builtin one.
+    taught: bool,
 }
 
 impl Bench {
     pub fn new(text: &str) -> Self {
         let mut config = config(text);
-        if !text.contains("[teaching]") {
+        let taught = text.contains("[teaching]") || config.routing.model != "builtin";
+        if !taught {
             // Nothing of what this machine's own Waypost was taught.
             config.teaching.folder = std::env::temp_dir().join("waypost-suite-teaches-nothing-here");
         }
-        Bench { config, providers: Vec::new(), deployments: Vec::new() }
+        Bench { config, providers: Vec::new(), deployments: Vec::new(), taught }
     }
 
     /// Adds a deployment `name` to `classes` at dollars per million tokens of input and output.
@@ -163,7 +170,10 @@ impl Bench {
     }
 
     fn put_together(self) -> Router {
-        let model = waypost::start::routing_model(&self.config, EMBEDDER.spec()).unwrap();
+        let model = match self.taught {
+            true => waypost::start::routing_model(&self.config, EMBEDDER.spec()).unwrap(),
+            false => BUILTIN.clone(),
+        };
         let reader = Reader::new(EMBEDDER.clone(), self.config.routing.early_exit, self.config.routing.remembered);
         let mut router = Router::new(self.config, model, reader, Fleet::of(self.deployments)).unwrap();
         router.teaching.program = Some(env!("CARGO_BIN_EXE_waypost").into());
@@ -186,7 +196,10 @@ fn with_secrets(text: &str) -> String {
     for part in parts {
         let (name, rest) = part.split_once('"').unwrap();
         let file = folder.join(name);
-        std::fs::write(&file, secret(name)).unwrap();
+        // Written aside and moved: other tests read it meanwhile.
+        let mut aside = tempfile::NamedTempFile::new_in(&folder).unwrap();
+        std::io::Write::write_all(&mut aside, secret(name).as_bytes()).unwrap();
+        aside.persist(&file).unwrap();
         changed += &format!("\"file:{}\"{rest}", file.display());
     }
     changed
