@@ -213,10 +213,7 @@ impl Router {
         let earlier = strategies.iter().take_while(|earlier| *earlier != strategy);
         let like = |score: &DeploymentScore| {
             let equal = |earlier: &Strategy| earlier.key(score) <= earlier.key(best);
-            score.out.is_none()
-                && score.held.is_none()
-                && score.in_class == best.in_class
-                && earlier.clone().all(|earlier| equal(earlier))
+            score.out.is_none() && score.held.is_none() && score.in_class == best.in_class && earlier.clone().all(equal)
         };
         // Beyond a guard is worse than any number within it.
         let key = |score: &DeploymentScore| strategy.key(score) + if score.guarded { f64::MAX / 4.0 } else { 0.0 };
