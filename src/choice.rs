@@ -255,8 +255,12 @@ fn note(
     let takes_turns =
         |strategy: &Strategy| matches!(strategy, Strategy::RoundRobin | Strategy::Weighted | Strategy::LeastBusy);
     let group = |score: &DeploymentScore| (score.out.is_some(), score.held.is_some(), score.in_class, score.guarded);
+    // What is asked before whose turn it is must be answered alike.
+    let turn = strategy.iter().position(takes_turns);
+    let alike = |earlier: &Strategy| earlier.key(&scores[at]) <= earlier.key(&scores[0]);
+    let equals = turn.is_some_and(|turn| strategy[..turn].iter().all(alike));
     let may_stay = scores[at].out.is_none() && group(&scores[at]) == group(&scores[0]) && !settled;
-    if may_stay && saves > 0.0 && scores[at].cached_tokens > 0 && strategy.first().is_some_and(takes_turns) {
+    if may_stay && saves > 0.0 && scores[at].cached_tokens > 0 && equals {
         scores[..=at].rotate_right(1);
     }
     let (last, cached_tokens) = scores

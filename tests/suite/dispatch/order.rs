@@ -32,6 +32,7 @@ fn score(index: usize, terms: &Terms) -> DeploymentScore {
         failure_ms: 0.0,
         time_cost: 0.0,
         failure_cost: 0.0,
+        quality_cost: 0.0,
         score: dollars,
         in_flight,
         capacity: 1.0,

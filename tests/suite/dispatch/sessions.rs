@@ -109,6 +109,17 @@ async fn where_turns_are_taken_a_conversation_stays_only_if_that_saves() {
         let stays = decide(&router, &turn(1, OPENING_BYTES), &Caller::default()).await;
         assert_eq!(order(&stays), ["a", "b"], "ten thousand tokens are cached");
     }
+    let listed = "[routing]\nstrategy = [\"priority\", \"round_robin\"]\n";
+    let router = begun(two(listed, 1.0), &Caller::default()).await;
+    for _ in 0..3 {
+        let stays = attempts(&router, turn(1, OPENING_BYTES), &Caller::default()).await;
+        assert_eq!(stays[0].0, "a", "of equal priority");
+    }
+    let mut preferred = two(listed, 1.0);
+    preferred.deployments[0].config.priority = 1;
+    let router = begun(preferred, &Caller::default()).await;
+    let goes = decide(&router, &turn(1, OPENING_BYTES), &Caller::default()).await;
+    assert_eq!(order(&goes), ["b", "a"], "no cache goes before a priority");
     let router = two(text, 1.0).router();
     let mut answered = Vec::new();
     for before in 0..4 {
