@@ -231,3 +231,15 @@ async fn fixed_is_the_first_that_can_and_no_other() {
     assert_eq!(refusal.error.status(), 502);
     assert!(providers[1].seen.lock().is_empty() && providers[2].seen.lock().is_empty());
 }
+
+#[tokio::test]
+async fn room_counts_wherever_least_busy_stands_in_the_list() {
+    let room = |most: u32| GateSettings { max_in_flight: Some(most), ..GateSettings::default() };
+    let bench = add(bench(""), "small", 1.0, |config| config.limits = room(4));
+    let router = add(bench, "large", 1.0, |config| config.limits = room(40)).router();
+    // Two of 40 is less busy than one of 4.
+    let _in_flight = [0, 1, 1].map(|index| router.health.begin(index, router.health.now(), Prompt::of(8), 0.0));
+    for policy in ["strategy=least_busy", "strategy=priority|least_busy"] {
+        assert_eq!(under(&router, policy).await, "large small", "{policy}");
+    }
+}
