@@ -254,13 +254,14 @@ impl ChatRequest {
     fn messages_without(&self, drop: &[String], dropped: &mut Vec<String>) -> Option<Box<RawValue>> {
         let given = self.fields.get("messages")?.get();
         let fields = drop.iter().filter_map(|name| name.strip_prefix("messages[].")).chain(["provider_state"]);
-        let fields: Vec<&str> = fields.filter(|field| given.contains(&format!("\"{field}\""))).collect();
+        let stands = |field: &&str| given.contains(&format!("\"{}\"", field.rsplit('.').next().unwrap_or(field)));
+        let fields: Vec<&str> = fields.filter(stands).collect();
         if fields.is_empty() {
             return None;
         }
-        let mut messages: Vec<IndexMap<&str, &RawValue>> = serde_json::from_str(given).ok()?;
+        let mut messages: Vec<Fields<'_>> = serde_json::from_str(given).ok()?;
         for field in fields {
-            let gone = messages.iter_mut().filter_map(|message| message.shift_remove(field)).count();
+            let gone = messages.iter_mut().filter_map(|message| take_out(message, field).then_some(())).count();
             if gone > 0 {
                 dropped.push(format!("messages[].{field}"));
             }
@@ -335,6 +336,23 @@ impl<'a> Reader<'a> {
 /// An object of a list; `None` for anything else, an array among it.
 fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
+}
+
+/// The fields of a message, or of a call in one, with their bytes.
+type Fields<'a> = IndexMap<&'a str, Box<RawValue>>;
+
+/// Takes a field out of a message, one named `tool_calls[].…` out of each of its calls; whether it was there.
+fn take_out(message: &mut Fields<'_>, field: &str) -> bool {
+    let Some(inner) = field.strip_prefix("tool_calls[].") else { return message.shift_remove(field).is_some() };
+    let Some(held) = message.get_mut("tool_calls") else { return false };
+    let Ok(mut calls) = serde_json::from_str::<Vec<Fields<'_>>>(held.get()) else { return false };
+    let gone = calls.iter_mut().filter_map(|call| call.shift_remove(inner)).count();
+    let lighter = raw(&calls);
+    drop(calls);
+    if gone > 0 {
+        *held = lighter;
+    }
+    gone > 0
 }
 
 fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
@@ -446,6 +464,19 @@ mod tests {
         assert_eq!(dropped, ["messages[].provider_state"]);
         let quirks = Quirks { drop: vec!["messages[].name".into()], ..Quirks::default() };
         assert_eq!(request.body_for("m", &quirks).1, ["messages[].name", "messages[].provider_state"]);
+    }
+
+    #[test]
+    fn named_fields_of_tool_calls_are_dropped_and_the_rest_keeps_its_bytes() {
+        let body = br#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[
+            {"id":"1","extra_content":{"google":{"thought_signature":"s"}},"n": 1e3},{"id":"2"}]}],"model":"m"}"#;
+        let request = ChatRequest::parse(body).unwrap();
+        let name = "messages[].tool_calls[].extra_content";
+        let (sent, dropped) = request.body_for("m", &Quirks { drop: vec![name.into()], ..Quirks::default() });
+        let expected = br#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"1","n":1e3},{"id":"2"}]}],"model":"m"}"#;
+        assert_eq!((&sent[..], dropped), (&expected[..], vec![name.to_string()]));
+        let (sent, dropped) = request.body_for("m", &Quirks::default());
+        assert!(sent.windows(13).any(|bytes| bytes == b"extra_content") && dropped.is_empty());
     }
 
     #[test]

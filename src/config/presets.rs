@@ -71,10 +71,18 @@ const MISTRAL: &[&str] = &[
     "safety_identifier",
     "verbosity",
     "messages[].reasoning_content",
+    "messages[].tool_calls[].extra_content",
 ];
 
-/// Refused by Groq, as its page on compatibility says.
-const GROQ: &[&str] = &["logprobs", "top_logprobs", "logit_bias", "messages[].name"];
+/// Refused by Groq, as its page on compatibility says; and of a history, what its messages are not known to have.
+const GROQ: &[&str] = &[
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "messages[].name",
+    "messages[].reasoning_content",
+    "messages[].tool_calls[].extra_content",
+];
 
 /// Refused by Cerebras, as its page on compatibility says.
 const CEREBRAS: &[&str] =
