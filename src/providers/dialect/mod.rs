@@ -183,6 +183,8 @@ pub fn speaks_of_context(message: &str) -> bool {
         "context length",
         "context window",
         "maximum context",
+        // llama.cpp's server.
+        "context size",
         "prompt is too long",
         "too many tokens",
         "input token count",

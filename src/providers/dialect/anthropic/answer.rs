@@ -163,6 +163,8 @@ pub fn meaning(status: u16, kind: &str, message: &str) -> Refusal {
         "overloaded_error" => says(FailureKind::Busy, "server_overloaded"),
         "timeout_error" => says(FailureKind::Timeout, "timeout"),
         "invalid_request_error" if status == 0 => says(FailureKind::Refused, "invalid_request"),
+        // Other servers that speak this dialect have types of their own.
+        _ if status == 400 && speaks_of_context(&message) => Refusal::too_long(),
         _ => Refusal::default(),
     }
 }

@@ -68,7 +68,7 @@ fn refusal(status: u16, body: &Value) -> Refusal {
     let message = text("message");
     let told = listed.map(|_| message.to_string()).filter(|message| !message.is_empty());
     let refusal = match (text("status"), status) {
-        ("INVALID_ARGUMENT", _) if speaks_of_context(message) => Refusal::too_long(),
+        ("INVALID_ARGUMENT", _) | ("", 400) if speaks_of_context(message) => Refusal::too_long(),
         _ if is_about_the_key(error, message) => Refusal::of(FailureKind::Misconfigured, "invalid_api_key"),
         // The place or the account is at fault, not the request: another provider may take it.
         ("FAILED_PRECONDITION", _) => Refusal { kind: Some(FailureKind::Misconfigured), ..Refusal::default() },
