@@ -19,6 +19,18 @@ EVENTS = [
     b'data: {"id":"up-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"caf\\u00e9"},"finish_reason":null}]}\r\n\r\n',
     b'data: {"id":"up-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
 ]
+# What `odd` answers: nothing that a parser and a printer would leave as it is. Numbers spelled in their own way, escapes that need
+# not be, keys in no order and one of them twice, whitespace wherever it may stand, at every depth.
+ODD = (
+    b'{ "x_first" : {"z":[ 1.50 , 1E3,-0.0,12345678901234567890123 ],"a" :{"deep":{ "b":null,"a":"\\u0041\\/\\ud83d\\ude00\xf0\x9f\x98\x80"}}},\n'
+    b'\t"usage":{"total_tokens":10,"x_cost":1.0e-06,"completion_tokens":3 , "prompt_tokens":7},  "model":"odd","created":1,"choices" : [ {"x_new":[{}, [] ],'
+    b'"finish_reason":"stop","index":0,"message":{"x_twice":1,"x_twice":2,"content":"caf\\u00e9  \xc3\xa9","role":"assistant" } } ],"object":"chat.completion","id":"up-1"}'
+)
+ODD_EVENTS = [
+    b'data: { "x_first" : {"z":[ 1.50 , 1E3,-0.0,12345678901234567890123 ]},"choices" : [ {"delta":{"x_new":{"b":null,"a":"\\u0041\\/"},"content":"caf\\u00e9 \xc3\xa9","role":"assistant" },"index":0 } ],"id":"up-1"}\n\n',
+    b'data: {"id":"up-1","choices":[{"x_twice":1,"x_twice":2,"index":0,"delta":{ },  "finish_reason":"stop"}]}\n\n',
+    b'data: {"usage":{"total_tokens":10,"x_cost":1.0e-06,"completion_tokens":3 , "prompt_tokens":7},"choices":[ ],"id":"up-1"}\n\n',
+]
 USAGE = b'data: {"id":"up-1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}\n\n'
 DONE = b"data: [DONE]\n\n"
 
@@ -81,6 +93,13 @@ class Handler(BaseHTTPRequestHandler):
         if (self.request_body.get("stream_options") or {}).get("include_usage"):
             self.send(USAGE)
         self.send(DONE)
+        self.end()
+
+    def as_odd(self):
+        if not self.streamed:
+            return self.whole(200, ODD)
+        self.begin()
+        self.send(*ODD_EVENTS, DONE)
         self.end()
 
     def as_tardy(self):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conftest import KEY
-from fakes import WHOLE
+from fakes import DONE, ODD, ODD_EVENTS, WHOLE
 
 CLIENT_KEY = "client-secret-0815"
 PROMPT = "a very private prompt 1123581321"
@@ -48,7 +48,30 @@ def test_an_answer_reaches_the_client_byte_for_byte(fleet):
     response = fleet.chat(model="fake/ok")
     assert response.content == WHOLE
     outcome = fleet.decision(response)["outcome"]
-    assert outcome["usage"] == {"prompt_tokens": 7, "cached_tokens": 2, "completion_tokens": 3} and outcome["upstream_request_id"] == "up-req-1"
+    assert {"prompt_tokens": 7, "cached_tokens": 2, "completion_tokens": 3}.items() <= outcome["usage"].items() and outcome["upstream_request_id"] == "up-req-1"
+
+
+# The same at every depth of a request; nothing stands between the fields at the top, where `model` is put in.
+ODD_BODY = (
+    b'{"x_first":{ "z":[ 1.50 , 1E3,-0.0,12345678901234567890123 ],"a" :{"deep":{ "b":null,"a":"\\u0041\\/\\ud83d\\ude00\xf0\x9f\x98\x80"}}},"x_tools":[ {"x_kind":1.0e-06,'
+    b'"type":"function","function":{"parameters" : { "x_z":1,"type":"object" ,"properties":{"b":{"minimum":1.0},"a":{}} },"name":"f"} } ],"model":"%s",'
+    b'"messages":[ {"x_new":{"z":1,"a":2 },"content":[ {"x_twice":1,"x_twice":2,"text":"caf\\u00e9  \xc3\xa9","type":"text" } ],\n\t"role":"user" } ],"stream":%s,"stream_options":{ "include_usage":true }}'
+)
+
+
+def test_what_is_spelled_oddly_stays_so_in_both_directions(fleet, seen):
+    response = fleet.http.post("/v1/chat/completions", content=ODD_BODY % (b"fake/odd", b"false"))
+    assert (response.status_code, response.content) == (200, ODD)
+    assert seen[0][2] == ODD_BODY % (b"odd", b"false")
+    assert fleet.decision(response)["outcome"]["usage"]["completion_tokens"] == 3
+
+
+def test_what_is_spelled_oddly_stays_so_in_streams(fleet, seen):
+    response = fleet.http.post("/v1/chat/completions", content=ODD_BODY % (b"fake/odd", b"true"))
+    assert (response.status_code, response.content) == (200, b"".join(ODD_EVENTS) + DONE)
+    assert seen[0][2] == ODD_BODY % (b"odd", b"true")
+    outcome = fleet.decision(response)["outcome"]
+    assert (outcome["end"], outcome["usage"]["completion_tokens"]) == ("complete", 3)
 
 
 def test_aliases_and_deployments_are_named_alike(fleet, seen):
