@@ -29,6 +29,10 @@ class Tap:
         heard = max((heard for heard in self._connections if heard), key=lambda heard: heard[-1][0])
         return list(requests(b"".join(data for _, data in heard)))[-1]
 
+    def all(self):
+        """All requests since the last `forget`, by connection."""
+        return [asked for heard in self._connections for asked in requests(b"".join(data for _, data in heard))]
+
     def _accept(self):
         count = iter(range(1 << 62))
         while True:
