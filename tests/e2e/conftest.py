@@ -1,21 +1,23 @@
 """Fixtures: Waypost without a configuration, Waypost before a fake upstream, and everything ended at the end."""
 
+import json
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import tables
 from fakes import Upstream
-from waypost import serving
+from waypost import command, serving
 
 KEY = "upstream-secret-4711"
 
 # What the fake does, and the class in which it is tried before the deployment that answers.
 FAILING = ["dead", "error500", "busy", "unauthorized", "html", "cut", "error-event", "silent"]
-OTHERS = ["refuse", "breaks", "unfinished", "no-done", "stepwise", "slow", "idle", "tardy"]
+OTHERS = ["refuse", "breaks", "unfinished", "no-done", "stepwise", "slow", "idle", "tardy", "odd"]
 
 DEPLOYMENT = """
 [[deployment]]
@@ -86,6 +88,19 @@ def fleet(tmp_path_factory, upstream, refusing):
     """Waypost before the fake upstream."""
     with serving(tmp_path_factory.mktemp("fleet"), fleet_config(upstream.url, refusing), FAKE_KEY=KEY) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def llama(plain, tmp_path_factory):
+    """llama.cpp with the GGUF that Waypost itself has fetched."""
+    rows = json.loads(command("models", "list", "--json", cwd=tmp_path_factory.mktemp("list")).stdout)
+    folder = next(row["folder"] for row in rows if row["name"] == "smollm2-135m-instruct")
+    weights = Path(folder) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    script = Path(__file__).with_name("llama_server.py")
+    with subprocess.Popen([sys.executable, script, weights], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+        process.wait(30)
 
 
 @pytest.fixture

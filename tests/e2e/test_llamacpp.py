@@ -1,15 +1,12 @@
 """A real llama.cpp server as a second upstream, chosen by class, beside the local model."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import openai
 import pytest
 
 from sse import chunks
-from waypost import ANSWER_S, LOCAL, command, serving
+from waypost import ANSWER_S, LOCAL, serving
 
 LLAMA = "llama/smollm2"
 CODE = "Write a Python function that merges two sorted lists into one, with type hints."
@@ -36,19 +33,6 @@ context_tokens = 2_000
 max_output_tokens = 1_000
 json_schema = true
 """
-
-
-@pytest.fixture(scope="module")
-def llama(plain, tmp_path_factory):
-    """llama.cpp with the GGUF that Waypost itself has fetched."""
-    rows = json.loads(command("models", "list", "--json", cwd=tmp_path_factory.mktemp("list")).stdout)
-    folder = next(row["folder"] for row in rows if row["name"] == "smollm2-135m-instruct")
-    weights = Path(folder) / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    script = Path(__file__).with_name("llama_server.py")
-    with subprocess.Popen([sys.executable, script, weights], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        yield process.stdout.readline().strip()
-        process.stdin.close()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """A Bedrock on 127.0.0.1 that believes nothing: for trying the dialect against AWS's own code.
 
 It checks the signature with botocore's signer and the body with botocore's service model (names, types, limits), and
-answers `/model/{id}/converse` and `/converse-stream` with tools called where any are offered. The binary frames are
+answers `/model/{id}/converse` and `/converse-stream` with tools called where any are offered, with `{"n":0}` where JSON is. The binary frames are
 encoded here, from the format's description, not by botocore. What it was sent is kept at `GET /last`.
 
 The last user text steers it: "throttle", "too long", "denied" and "model error" are refused with that error, "break"
@@ -121,23 +121,24 @@ class Handler(BaseHTTPRequestHandler):
         chosen = config.get("toolChoice", {}).get("tool", {}).get("name")
         tools = [tool["toolSpec"]["name"] for tool in config.get("tools", []) if "toolSpec" in tool]
         calls = [] if any("toolResult" in block for block in request["messages"][-1]["content"]) else [chosen] if chosen else tools
+        text = '{"n":0}' if "textFormat" in request.get("outputConfig", {}) else "Hello."
         if operation == "converse":
-            self.whole(calls)
+            self.whole(calls, text)
         else:
-            self.stream(calls, steer)
+            self.stream(calls, text, steer)
 
-    def whole(self, calls):
-        content = [{"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "c2ln"}}}, {"text": "Hello."}]
+    def whole(self, calls, text):
+        content = [{"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "c2ln"}}}, {"text": text}]
         content += [{"toolUse": {"toolUseId": f"tooluse_{n}", "name": name, "input": {"n": n}}} for n, name in enumerate(calls)]
         self.reply(200, {"output": {"message": {"role": "assistant", "content": content}}, "usage": USAGE,
                          "stopReason": "tool_use" if calls else "end_turn", "metrics": {"latencyMs": 1}})
 
-    def stream(self, calls, steer):
+    def stream(self, calls, text, steer):
         def delta(block, **what):
             return event("contentBlockDelta", contentBlockIndex=block, delta=what)
         frames = [event("messageStart", role="assistant", p="abc"), delta(0, reasoningContent={"text": "Hm."}),
                   delta(0, reasoningContent={"signature": "c2ln"}), event("contentBlockStop", contentBlockIndex=0),
-                  delta(1, text="Hel"), delta(1, text="lo."), event("contentBlockStop", contentBlockIndex=1)]
+                  delta(1, text=text[:3]), delta(1, text=text[3:]), event("contentBlockStop", contentBlockIndex=1)]
         for n, name in enumerate(calls):
             start = {"toolUse": {"toolUseId": f"tooluse_{n}", "name": name}}
             frames += [event("contentBlockStart", contentBlockIndex=n + 2, start=start), delta(n + 2, toolUse={"input": '{"n":'}),
@@ -154,4 +155,5 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, data, kind="application/vnd.amazon.eventstream")
 
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
