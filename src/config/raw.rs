@@ -74,7 +74,7 @@ table!(RawRouting {
 table!(RawPolicy {
     quality_floor: f64, worth: f64, value_of_second: f64, tie_share: f64, max_cost: f64, max_latency_ms: f64,
     strategy: Vec<String>, guard_latency_ms: f64, guard_failures: f64, guard_quality: f64, allowed_regions: Vec<String>, zero_retention: bool,
-    batch: bool, max_attempts: usize, deadline_ms: f64, hedge: bool, fail_on: Vec<String>, continue_streams: bool, priority: u8,
+    max_attempts: usize, deadline_ms: f64, hedge: bool, fail_on: Vec<String>, continue_streams: bool, priority: u8,
 });
 table!(RawRecord {
     keep: usize,

@@ -2,7 +2,7 @@
 //! before that means that the client went away.
 
 use super::attempt::{At, Next};
-use crate::catalog::{Prices, Service, Terms};
+use crate::catalog::{Prices, Terms};
 use crate::chat::ChatRequest;
 use crate::decision::{Attempt, Basis, Decision, End, Outcome, Usage, Why};
 use crate::experiment::{Answer, Answered};
@@ -293,9 +293,7 @@ impl Recorder {
     /// Dollars, where both the price and the tokens are known.
     fn cost(&self) -> Option<Money> {
         let (prices, region) = self.prices.as_ref()?;
-        let service = if self.decision.policy.batch { Service::Batch } else { Service::Standard };
-        let terms = Terms { service, ..Terms::now(region.as_deref()) };
-        Some(prices.cost(&self.usage?, &terms).total())
+        Some(prices.cost(&self.usage?, &Terms::now(region.as_deref())).total())
     }
 
     /// Writes down how an attempt under way went.

@@ -43,8 +43,6 @@ pub struct Policy {
     pub allowed_regions: Vec<String>,
     /// Only deployments whose provider keeps nothing of a request.
     pub zero_retention: bool,
-    /// The work can wait: it is ordered, and paid where a provider has them, at batch prices.
-    pub batch: bool,
     /// Attempts before the client sees an error, over all deployments.
     pub max_attempts: usize,
     /// From accepting the request to its first byte, over all attempts; absent: `server.request_timeout_ms`.
@@ -104,7 +102,6 @@ impl Policy {
             guard_quality: maybe("guard_quality", raw.guard_quality.or(below.guard_quality))?,
             allowed_regions: raw.allowed_regions.clone().or(below.allowed_regions.clone()).unwrap_or_default(),
             zero_retention: raw.zero_retention.or(below.zero_retention).unwrap_or(false),
-            batch: raw.batch.or(below.batch).unwrap_or(false),
             deadline_ms: maybe("deadline_ms", raw.deadline_ms.or(below.deadline_ms))?,
             hedge: raw.hedge.or(below.hedge).unwrap_or(false),
             fail_on: words("fail_on", &raw.fail_on, &below.fail_on, FailOn::parse)?,
@@ -197,7 +194,6 @@ impl Policy {
             "fail_on" => self.fail_on = list().map(FailOn::parse).collect::<std::result::Result<_, _>>()?,
             "priority" => self.priority = Some((number()? as u8).min(9)),
             "zero_retention" => self.zero_retention = truth()?,
-            "batch" => self.batch = truth()?,
             "hedge" => self.hedge = truth()?,
             "continue_streams" => self.continue_streams = truth()?,
             _ => return Err(format!("unknown key `{key}`; expected {}", KEYS.join(", "))),
@@ -207,7 +203,7 @@ impl Policy {
 }
 
 /// What the header `x-waypost-policy` takes, lists with `|` between their words.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 18] = [
     "quality_floor",
     "worth",
     "value_of_second",
@@ -223,7 +219,6 @@ const KEYS: [&str; 19] = [
     "strategy",
     "fail_on",
     "zero_retention",
-    "batch",
     "hedge",
     "continue_streams",
     "priority",

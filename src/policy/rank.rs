@@ -30,8 +30,7 @@ pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &De
     let output_tokens = ((demand.output_tokens * health.length_ratio).round().max(1.0) as u64).min(limit);
     let input_tokens = health.expected_tokens_in(features.tokens_in);
     let cached_tokens = demand.session.filter(|(last, _)| *last == index).map_or(0, |(_, tokens)| tokens);
-    let service = if policy.batch { Service::Batch } else { Service::Standard };
-    let terms = Terms { at: demand.at, service, region: config.region.as_deref() };
+    let terms = Terms { at: demand.at, service: Service::Standard, region: config.region.as_deref() };
     let answer_tokens = output_tokens.saturating_mul(features.choices);
     let cost = config.prices.expected(input_tokens, cached_tokens.min(input_tokens), answer_tokens, &terms);
     let generation_ms = health.ms_per_token * output_tokens as f64;

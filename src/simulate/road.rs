@@ -171,7 +171,7 @@ impl Road {
     fn count(&mut self, case: &Case, moment: Moment, decision: &Decision, count: u64) {
         let first = &decision.deployments[0];
         let deployment = &self.router.fleet.all()[first.index];
-        let taken = taken(case, moment, decision, first, first.cached_tokens, deployment);
+        let taken = taken(case, moment, first, first.cached_tokens, deployment);
         let class = &decision.class;
         let quality = score(case, deployment, Some(class)).or_else(|| self.is_right(case, std::slice::from_ref(class)));
         let taken = Taken { quality, ..taken };
@@ -200,7 +200,7 @@ impl Road {
                 singles.unanswered[score.index] += case.count;
                 continue;
             }
-            let taken = taken(case, moment, decision, score, cached.unwrap_or(0), deployment);
+            let taken = taken(case, moment, score, cached.unwrap_or(0), deployment);
             let classes = &deployment.config.classes;
             let quality = self::score(case, deployment, classes.first()).or_else(|| self.is_right(case, classes));
             singles.sums[score.index].add(&Taken { quality, ..taken }, case.count);
@@ -244,18 +244,10 @@ fn score(case: &Case, deployment: &Deployment, class: Option<&String>) -> Option
 }
 
 /// What a request takes at a deployment: the counts that the file has, else those that the decision expects.
-fn taken(
-    case: &Case,
-    moment: Moment,
-    decision: &Decision,
-    score: &DeploymentScore,
-    cached: u64,
-    deployment: &Deployment,
-) -> Taken {
+fn taken(case: &Case, moment: Moment, score: &DeploymentScore, cached: u64, deployment: &Deployment) -> Taken {
     let answers = case.features.choices.max(1);
     let tokens_out = case.tokens_out.unwrap_or(score.output_tokens.saturating_mul(answers));
-    let service = if decision.policy.batch { Service::Batch } else { Service::Standard };
-    let terms = Terms { at: moment.at, service, region: deployment.config.region.as_deref() };
+    let terms = Terms { at: moment.at, service: Service::Standard, region: deployment.config.region.as_deref() };
     let cached_tokens = cached.min(score.input_tokens);
     let cost = deployment.config.prices.expected(score.input_tokens, cached_tokens, tokens_out, &terms);
     // Several answers are written at once.
