@@ -154,13 +154,14 @@ impl<'a> Plan<'a> {
         let pause = Duration::from_secs_f64(rand::rng().random_range(0.0..=most.as_secs_f64()));
         let told = last.and_then(|last| last.retry_after_s).map_or(Duration::ZERO, Duration::from_secs);
         self.pauses += 1;
-        if self.again.is_empty() || Instant::now() + pause.max(told) >= self.deadline {
+        let patience = self.router.config.patience;
+        // Whoever is told to come back later than that tells it the client, who knows how long to wait.
+        if self.again.is_empty() || told > patience || Instant::now() + pause.max(told) >= self.deadline {
             return false;
         }
         tokio::time::sleep(pause).await;
         // Beyond that, the limits know how long what was told holds: patience begins anew.
-        let patience = Instant::now() + self.router.config.patience.max(told);
-        self.ticket.deadline = patience.min(self.deadline).into();
+        self.ticket.deadline = (Instant::now() + patience).min(self.deadline).into();
         true
     }
 
