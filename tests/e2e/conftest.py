@@ -1,6 +1,7 @@
 """Fixtures: Waypost without a configuration, Waypost before a fake upstream, and everything ended at the end."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,7 @@ DEPLOYMENT = """
 [[deployment]]
 name = "fake/{name}"
 provider = "{provider}"
-model = "{name}"
+model = "{model}"
 aliases = ["alias-{name}"]
 classes = {classes}
 input = {price}
@@ -33,6 +34,11 @@ max_output_tokens = 10_000
 """
 
 
+# Failing deployments come several times over: what a test makes Waypost learn of one (stay away for 7 s, a breaker that
+# opens) is no other test's. `busy-2` fails as `busy` does.
+TWINS = [f"{name}-{at}" for name in FAILING for at in (2, 3, 4)] + ["busy-5", "busy-6", "error500-5"]
+
+
 def fleet_config(url, dead_url):
     """Only fake deployments: each failing one is free, and so is tried before `fake/ok` in the class `try-NAME`."""
     provider = '[[provider]]\nname = "{}"\nkind = "openai"\nbase_url = "{}"\n{}\n'
@@ -40,14 +46,15 @@ def fleet_config(url, dead_url):
     parts += [f'[[provider]]\nname = "{name}"\nenabled = false\n' for name in ("local", "ollama")]
     parts.append(provider.format("fake", url, 'key = "env:FAKE_KEY"'))
     parts.append(provider.format("keyless", url, ""))
-    parts.append(provider.format("dead", dead_url, "connect_timeout_ms = 2000"))
-    parts.append(provider.format("impatient", url, "first_byte_timeout_ms = 700\nidle_timeout_ms = 700"))
-    home = {"dead": "dead", "silent": "impatient", "idle": "impatient"}
-    for name in FAILING + OTHERS:
+    impatient = "first_byte_timeout_ms = 700\nidle_timeout_ms = 700"
+    settings = {"dead": "connect_timeout_ms = 2000", "silent": impatient, "idle": impatient}
+    for name in FAILING + TWINS + OTHERS:
+        model = re.sub(r"-\d$", "", name)
         parts.append(f'[[class]]\nname = "try-{name}"\noutput_tokens = 100\n')
-        parts.append(DEPLOYMENT.format(name=name, provider=home.get(name, "fake"), classes=[f"try-{name}"], price=0.0))
-    parts.append(DEPLOYMENT.format(name="ok", provider="fake", classes=["*"], price=1.0))
-    parts.append(DEPLOYMENT.format(name="ok", provider="keyless", classes=[], price=1.0).replace("fake/ok", "keyless/ok").replace("alias-ok", "alias-keyless"))
+        parts.append(provider.format(f"fake-{name}", dead_url if model == "dead" else url, 'key = "env:FAKE_KEY"\n' + settings.get(model, "")))
+        parts.append(DEPLOYMENT.format(name=name, model=model, provider=f"fake-{name}", classes=[f"try-{name}"], price=0.0))
+    parts.append(DEPLOYMENT.format(name="ok", model="ok", provider="fake", classes=["*"], price=1.0))
+    parts.append(DEPLOYMENT.format(name="ok", model="ok", provider="keyless", classes=[], price=1.0).replace("fake/ok", "keyless/ok").replace("alias-ok", "alias-keyless"))
     return "\n".join(parts)
 
 

@@ -99,7 +99,7 @@ def test_a_policy_that_cannot_be_read_is_refused(fleet, header):
 
 
 def test_nothing_fits_says_why(fleet):
-    for policy, word in [("regions=mars", "region"), ("max_cost=0", "max_cost")]:
+    for policy, word in [("allowed_regions=mars", "region"), ("max_cost=0", "max_cost")]:
         error = error_of(fleet.chat(model="fake/ok", headers={"x-waypost-policy": policy}), 400, "no_deployment_fits")
         assert word in error["message"] and "fake/ok" in error["message"]
 

@@ -28,6 +28,7 @@ cases = pytest.mark.parametrize(("stream", "name", "upstream_status", "status", 
 
 @cases
 def test_the_next_deployment_answers(fleet, stream, name, upstream_status, status, code):
+    name = f"{name}-2" if stream else name
     response = fleet.chat(model=f"try-{name}", stream=stream)
     assert response.status_code == 200, response.text
     assert response.headers["x-waypost-deployment"] == "fake/ok" and response.headers["x-waypost-class"] == f"try-{name}"
@@ -49,18 +50,22 @@ def test_the_next_deployment_answers(fleet, stream, name, upstream_status, statu
 
 @cases
 def test_without_another_the_client_reads_why(fleet, stream, name, upstream_status, status, code):
+    # What is over soon is tried again at the same deployment, not where that asks for 7 s, or may have answered already.
+    tries = 3 if name in ("dead", "error500") else 1
+    name = f"{name}-4" if stream else f"{name}-3"
     response = fleet.chat(model=f"fake/{name}", stream=stream)
-    assert error_of(response, status, code)["message"].count(f"fake/{name}") == 1
+    assert error_of(response, status, code)["message"].count(f"fake/{name}") == tries
     assert response.headers["x-waypost-deployment"] == f"fake/{name}"
     outcome = fleet.decision(response)["outcome"]
     assert (outcome["end"], outcome["status"], outcome["deployment"], outcome["usage"]) == ("failed", status, None, None)
-    assert len(outcome["attempts"]) == 1
+    assert len(outcome["attempts"]) == tries
 
 
 def test_retry_after_comes_through(fleet):
-    response = fleet.chat(model="fake/busy")
-    assert error_of(response, 429)["type"] == "rate_limit_error"
-    assert response.headers["retry-after"] == "7"
+    for left in [(7,), (6, 7)]:  # the second time without asking the upstream
+        response = fleet.chat(model="fake/busy-5")
+        assert error_of(response, 429)["type"] == "rate_limit_error"
+        assert int(response.headers["retry-after"]) in left
 
 
 def test_attempts_are_bounded_by_the_policy(fleet, seen):
@@ -97,5 +102,5 @@ def test_a_silent_upstream_is_not_waited_for_long(fleet):
 def test_an_sdk_that_retries_is_helped(fleet, seen):
     """openai-python retries a 429 once its Retry-After is over; Waypost's own fallback spares it that."""
     with openai.OpenAI(base_url=f"{fleet.url}/v1", api_key="none", max_retries=2) as client:
-        assert client.chat.completions.create(model="try-busy", messages=[{"role": "user", "content": "hi"}]).id == "up-1"
+        assert client.chat.completions.create(model="try-busy-6", messages=[{"role": "user", "content": "hi"}]).id == "up-1"
     assert [b'"model":"busy"' in raw for _, _, raw in seen] == [True, False]

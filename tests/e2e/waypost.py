@@ -138,6 +138,11 @@ def serving(folder, config=None, **extra):
             process.wait()
 
 
+def counts(outcome):
+    """The tokens of an outcome that are more than none."""
+    return {name: count for name, count in outcome["usage"].items() if count}
+
+
 def error_of(response, status, code=None):
     """The error of a response; its status and shape are checked: exactly OpenAI's four keys."""
     assert response.status_code == status, response.text[:500]
