@@ -158,7 +158,7 @@ fn chart(report: &Report) -> Result<String> {
     let spot = |line: &Line| {
         let quality = line.sum.quality.get()?;
         let cost = line.sum.dollars.to_f64() / line.sum.requests.max(1) as f64;
-        Some(Spot { name: called(line), cost, quality })
+        Some(Spot { name: line.name.clone(), cost, quality })
     };
     let routed: Vec<Spot> = std::iter::once(&report.routed).chain(&report.policies).filter_map(spot).collect();
     let singles: Vec<Spot> = report.baselines.iter().filter_map(spot).collect();
