@@ -103,7 +103,7 @@ impl Router {
             class::choose(&candidates, policy).map(|choice| (flip::class(&candidates, choice.index, policy), choice))
         };
         let Some((flip, choice)) = choice else {
-            return Err(nothing_fits(&self.config.routing.default_class, deployments));
+            return Err(self.nothing_fits(wish, &self.config.routing.default_class, deployments));
         };
         let chosen = classes[choice.index].clone();
         let answering = if estimate.abstained { &self.config.routing.default_class } else { &chosen.class };
@@ -166,12 +166,12 @@ impl Router {
             let served = self.served[score.index];
             let preferred = wish.prefer == Some(score.index);
             score.in_class = named.map_or(served & own != 0, |named| named == score.index) || preferred;
-            // Whatever else keeps one out that was not asked for concerns nobody.
-            let elsewhere = match named {
-                Some(named) => (named != score.index).then_some(Out::Named),
-                None => (served & (own | covering) == 0 && !preferred).then_some(Out::NotServed),
-            };
-            score.out = elsewhere.or_else(|| score.out.take());
+            if score.out.is_none() {
+                score.out = match named {
+                    Some(named) => (named != score.index).then_some(Out::Named),
+                    None => (served & (own | covering) == 0 && !preferred).then_some(Out::NotServed),
+                };
+            }
         }
         let of_class = at.map(|at| &self.config.classes[at].strategy).filter(|strategy| !strategy.is_empty());
         let strategy = if policy.strategy.is_empty() {
@@ -202,6 +202,30 @@ impl Router {
         let explored = !request.dry && !settled && self.explore(strategy, scores, request);
         let session = request.session.and_then(|session| note(&session, strategy, scores, explored || settled));
         Ranked { strategy: strategy.clone(), tie_breaker, session, explored }
+    }
+
+    /// The error when every deployment is out, with each one's reason. Where only the context is too small, the client
+    /// reads the code it knows from OpenAI.
+    pub fn nothing_fits(&self, wish: &Wish, class: &str, deployments: &[DeploymentScore]) -> Error {
+        let at = self.place_of(class);
+        let asked = |score: &&DeploymentScore| match wish.target {
+            Target::Deployment(index) => index == score.index,
+            _ => self.served[score.index] & (1 << at | self.covering[at]) != 0,
+        };
+        // What keeps one out that was not asked for concerns nobody.
+        let serving: Vec<&DeploymentScore> = deployments.iter().filter(asked).collect();
+        if serving.is_empty() {
+            return Error::NothingFits {
+                reasons: format!(
+                    "No deployment serves the class `{class}`: set a provider's key, or add a [[deployment]]."
+                ),
+                context: false,
+            };
+        }
+        let context = serving.iter().all(|score| matches!(score.out, Some(Out::ContextLength { .. })));
+        let told = |score: &&DeploymentScore| score.out.as_ref().map(|out| format!("{}: {out}.", score.deployment));
+        let reasons: Vec<String> = serving.iter().take(8).filter_map(told).collect();
+        Error::NothingFits { reasons: reasons.join(" "), context }
     }
 
     /// Lets another deployment than the best go first, where it is time to learn how it does.
@@ -305,25 +329,4 @@ pub fn why_deployment(first: &DeploymentScore, ranked: &Ranked) -> String {
     ];
     let also: String = also.into_iter().flatten().map(|note| format!("; {note}")).collect();
     format!("{} answers ({strategy}: {terms}{also})", first.deployment)
-}
-
-/// The error when every deployment is out, with each one's reason. Where only the context is too small, the client
-/// reads the code it knows from OpenAI.
-pub fn nothing_fits(class: &str, deployments: &[DeploymentScore]) -> Error {
-    let serving: Vec<&DeploymentScore> = deployments
-        .iter()
-        .filter(|score| score.in_class || !matches!(score.out, None | Some(Out::NotServed | Out::Named)))
-        .collect();
-    if serving.is_empty() {
-        return Error::NothingFits {
-            reasons: format!(
-                "No deployment serves the class `{class}`: set a provider's key, or add a [[deployment]]."
-            ),
-            context: false,
-        };
-    }
-    let context = serving.iter().all(|score| matches!(score.out, Some(Out::ContextLength { .. })));
-    let told = |score: &&DeploymentScore| score.out.as_ref().map(|out| format!("{}: {out}.", score.deployment));
-    let reasons: Vec<String> = serving.iter().take(8).filter_map(told).collect();
-    Error::NothingFits { reasons: reasons.join(" "), context }
 }

@@ -321,7 +321,7 @@ impl Router {
         let mut candidates =
             deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone());
         let Some(deployment) = candidates.next() else {
-            return Err(choice::nothing_fits(&choice.class, &deployments));
+            return Err(self.nothing_fits(wish, &choice.class, &deployments));
         };
         // The value of a second decides only where dollars do, and the best goes first.
         let in_dollars =

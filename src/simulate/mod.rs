@@ -226,8 +226,8 @@ mod tests {
         [policy]
         tie_share = 0.0
         value_of_second = 0.0
-        [policies.frugal]
-        max_cost = 0.01
+        [policies.wide]
+        tie_share = 10_000.0
         [[rule]]
         name = "night"
         when = { between = "00:00-06:00" }
@@ -304,7 +304,7 @@ mod tests {
     fn requests_are_routed_by_class_and_compared_with_one_deployment_alone() {
         let report = simulated(
             CONFIG,
-            &["", "frugal"],
+            &["", "wide"],
             &[
                 r#"{"class": "advanced", "tokens_in": 1000, "tokens_out": 1000, "count": 10}"#,
                 r#"{"class": "basic", "label": "general", "tokens_in": 500, "tokens_out": 500, "count": 90}"#,
@@ -320,8 +320,8 @@ mod tests {
         assert_eq!((best.name.as_str(), best.role.as_str()), ("p/strong", "best single, cheapest single"));
         // 10 x 0.06 + 90 x 0.03
         assert_eq!(best.sum.dollars.to_string(), "$3.30");
-        // Without what is dearer than a cent, only the small ones are answered: 90 x 0.0001.
-        assert_eq!(report.policies[0].sum.dollars.to_string(), "$0.009000");
+        // Who answers a class alone answers it under any policy.
+        assert_eq!(report.policies[0].sum.dollars.to_string(), "$0.609000");
     }
 
     #[test]
