@@ -8,10 +8,14 @@ use crate::policy::{Policy, class, flip, quality, rank};
 use crate::record::{Now, Prompt};
 use crate::router::{Reading, Router, Target, Wish};
 use crate::session::Session;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Which classes a deployment serves, one bit a class.
 pub type ClassSet = u128;
+
+/// Deployments at a limit of which a decision says more than a word.
+const MOST_EXPLAINED: usize = 8;
 
 /// A class chosen, and how.
 pub struct ClassChoice {
@@ -42,21 +46,49 @@ pub struct Ranked {
     pub explored: bool,
 }
 
+/// The two choices of one decision.
+pub struct Choice {
+    pub class: ClassChoice,
+    /// Every deployment with its terms, in order; those that are out at the end.
+    pub deployments: Vec<DeploymentScore>,
+    pub ranked: Ranked,
+    /// The first of them, and those after it that can answer as well.
+    pub deployment: Arc<str>,
+    pub fallbacks: Vec<Arc<str>>,
+    /// The smallest change of policy that would choose another deployment.
+    pub other: Option<Change>,
+}
+
 impl Router {
+    /// The class that answers a request, and its deployments in order: all that is decided once the prompt is read.
+    ///
+    /// # Errors
+    /// [`Error::NothingFits`] where no class or no deployment can answer.
+    pub fn choose(&self, wish: &Wish, reading: &Reading, request: &Request<'_>) -> Result<Choice> {
+        let mut deployments = self.score(request);
+        let class = self.choose_class(wish, reading, &deployments)?;
+        let ranked = self.rank(wish, &class.class, &mut deployments, request);
+        let mut candidates =
+            deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone());
+        let Some(deployment) = candidates.next() else {
+            return Err(self.nothing_fits(wish, &class.class, &deployments));
+        };
+        let fallbacks = candidates.collect();
+        // The value of a second decides only where dollars do, and the best goes first.
+        let in_dollars =
+            ranked.strategy.first() == Some(&Strategy::Balanced) && !ranked.explored && wish.prefer.is_none();
+        let other = in_dollars.then(|| flip::deployment(&deployments, &wish.policy)).flatten();
+        Ok(Choice { class, deployments, ranked, deployment, fallbacks, other })
+    }
+
     /// The terms of every deployment for a request; `in_class` is set once the class is known.
     pub fn score(&self, request: &Request<'_>) -> Vec<DeploymentScore> {
-        let now = Instant::now();
         let score = |(index, deployment)| {
             let mut health = self.health.read(index, request.now, request.prompt);
             if request.counted {
                 health.tokens_ratio = 1.0;
             }
-            let mut score = rank::score(index, deployment, &health, &request.demand);
-            let tokens = score.input_tokens + score.output_tokens;
-            if self.limits.held(index, tokens, now).is_some() {
-                score.held = self.limits.explain(index, tokens);
-            }
-            score
+            rank::score(index, deployment, &health, &request.demand)
         };
         let mut scores: Vec<DeploymentScore> = self.fleet.all().iter().enumerate().map(score).collect();
         if let Some(worth) = request.demand.policy.worth {
@@ -87,11 +119,12 @@ impl Router {
             }
             Reading::Estimate(model, read) => (model, &read.estimate),
         };
+        let best = self.best(deployments);
         let mut classes = quality::score(
             &self.config.classes,
             &model.manifest,
             estimate,
-            |class| self.expected(self.place_of(class), deployments),
+            |class| self.expected(self.place_of(class), &best, deployments),
             policy,
         );
         let choice = {
@@ -138,22 +171,35 @@ impl Router {
         Ok(ClassChoice { class: chosen.class, basis: Basis::Classified, reason, classes, flip })
     }
 
+    /// The best deployment of each class that can answer: one walk over all, for there may be many.
+    fn best<'a>(&self, deployments: &'a [DeploymentScore]) -> Vec<Option<&'a DeploymentScore>> {
+        let mut best: Vec<Option<&DeploymentScore>> = vec![None; self.config.classes.len()];
+        for score in deployments.iter().filter(|score| score.out.is_none()) {
+            let mut served = self.served[score.index];
+            while served != 0 {
+                let known = &mut best[served.trailing_zeros() as usize];
+                *known = known.filter(|known| known.score <= score.score).or(Some(score));
+                served &= served - 1;
+            }
+        }
+        best
+    }
+
     /// What an answer of a class is expected to take at its best deployment, or why none of them can answer.
     fn expected(
         &self,
         class: usize,
+        best: &[Option<&DeploymentScore>],
         deployments: &[DeploymentScore],
     ) -> std::result::Result<quality::Expected, String> {
-        let serves = |score: &&DeploymentScore| self.served[score.index] & (1 << class) != 0;
-        let own = || deployments.iter().filter(serves);
-        let usable = own().filter(|score| score.out.is_none());
-        match usable.min_by(|a, b| a.score.total_cmp(&b.score)) {
-            Some(best) => Ok(quality::Expected { cost: best.cost(), latency_ms: best.latency_ms() }),
-            None => Err(match own().find_map(|score| score.out.as_ref()) {
-                Some(out) => format!("none of its deployments fits ({out})"),
-                None => "no deployment serves it".into(),
-            }),
+        if let Some(best) = best[class] {
+            return Ok(quality::Expected { cost: best.cost(), latency_ms: best.latency_ms() });
         }
+        let mut own = deployments.iter().filter(|score| self.served[score.index] & (1 << class) != 0);
+        Err(match own.find_map(|score| score.out.as_ref()) {
+            Some(out) => format!("none of its deployments fits ({out})"),
+            None => "no deployment serves it".into(),
+        })
     }
 
     /// Puts deployments in order for a class: its own first, then those of classes that cover it; the others are out.
@@ -173,6 +219,7 @@ impl Router {
                 };
             }
         }
+        self.hold(scores);
         let of_class = at.map(|at| &self.config.classes[at].strategy).filter(|strategy| !strategy.is_empty());
         let strategy = if policy.strategy.is_empty() {
             of_class.unwrap_or(&self.config.routing.strategy)
@@ -194,6 +241,7 @@ impl Router {
             last_chosen: &|index| self.health.last_chosen(index),
         };
         let mut tie_breaker = rank::rank(scores, &order);
+        self.explain_holds(scores);
         let preferred = wish.prefer.is_some_and(|index| prefer(index, scores));
         if preferred {
             tie_breaker = Some("an experiment names it".into());
@@ -226,6 +274,23 @@ impl Router {
         let told = |score: &&DeploymentScore| score.out.as_ref().map(|out| format!("{}: {out}.", score.deployment));
         let reasons: Vec<String> = serving.iter().take(8).filter_map(told).collect();
         Error::NothingFits { reasons: reasons.join(" "), context }
+    }
+
+    /// Marks those that could answer but for a limit.
+    fn hold(&self, scores: &mut [DeploymentScore]) {
+        let now = Instant::now();
+        for score in scores.iter_mut().filter(|score| score.out.is_none()) {
+            let held = self.limits.held(score.index, score.input_tokens + score.output_tokens, now);
+            score.held = held.map(|held| held.why.name().into());
+        }
+    }
+
+    /// Says with numbers why the first of those at a limit are held: the others, should there be so many, have one word.
+    fn explain_holds(&self, scores: &mut [DeploymentScore]) {
+        for score in scores.iter_mut().filter(|score| score.held.is_some()).take(MOST_EXPLAINED) {
+            let words = self.limits.explain(score.index, score.input_tokens + score.output_tokens);
+            score.held = words.map(Into::into).or(score.held.take());
+        }
     }
 
     /// Lets another deployment than the best go first, where it is time to learn how it does.

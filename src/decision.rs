@@ -9,6 +9,7 @@ use crate::money::Money;
 use crate::policy::Policy;
 use crate::policy::strategy::Strategy;
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -208,7 +209,8 @@ pub struct DeploymentScore {
     /// Its `weight` in the configuration.
     pub weight: f64,
     /// Why it comes after those that can be asked at once: a limit, an open circuit breaker; absent where nothing holds it.
-    pub held: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub held: Option<Cow<'static, str>>,
     /// Whether it is beyond the policy's `guard_latency_ms` or `guard_failures`, and so comes after those that are not.
     pub guarded: bool,
     /// Why it was not considered; absent where it was.

@@ -12,6 +12,7 @@
 //! | what the caller wants, rules, strategies; class and deployment chosen by them | `policy/`, `choice.rs` |
 //! | conversations and what of them is cached where | `session.rs` |
 //! | attempts, retries, streaming, what is recorded when the body ends | `forward/`, `record/` |
+//! | how every deployment does, for an operator | `overview.rs` |
 //! | who may be asked now: rates, breakers, requests in flight, the queue | `limits/` |
 //! | who answers: endpoints and their dialects, the local model | `providers/`, `providers/dialect/` |
 //! | providers known by name | `config/presets.rs` |
@@ -32,7 +33,7 @@
 
 pub mod catalog;
 pub mod chat;
-mod choice;
+pub mod choice;
 pub mod classifier;
 pub mod cli;
 pub mod config;
@@ -47,6 +48,7 @@ pub mod http;
 mod kernels;
 pub mod limits;
 pub mod money;
+pub mod overview;
 pub mod policy;
 pub mod providers;
 pub mod reader;

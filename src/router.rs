@@ -12,20 +12,23 @@ use crate::config::{ClassConfig, Config};
 use crate::decision::{Basis, Decision, Flip, Neighbor, Timing};
 use crate::embedder::{self, EncoderSpec, Late};
 use crate::error::{Error, Result};
-use crate::experiment::{Experiments, Fixed, Grade, Scorer, Subject};
+use crate::experiment::{Experiments, Fixed, Grade, Judge, Scorer, Subject};
 use crate::features::{self, Features};
 use crate::forward::{self, Answer, Budget, Refusal};
 use crate::limits::{self, Limits};
-use crate::policy::strategy::{Strategy, Turns};
-use crate::policy::{Policy, flip, rank, rule};
+use crate::policy::strategy::Turns;
+use crate::policy::{Policy, rank, rule};
 use crate::providers::Fleet;
 use crate::reader::Reader;
-use crate::record::{Decisions, HealthBook, Prompt};
+use crate::record::{Decisions, HealthBook, Learned, Prompt};
 use crate::session::Sessions;
-use crate::teaching::Teaching;
+use crate::teaching::{Teaching, feedback};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Between two writes of what is learned of the deployments.
+const KEPT_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything a request meets on its road. Shared by all requests behind one `Arc`.
 pub struct Router {
@@ -36,6 +39,8 @@ pub struct Router {
     pub fleet: Fleet,
     pub decisions: Decisions,
     pub health: HealthBook,
+    /// Where what was measured outlives a restart.
+    pub learned: Learned,
     pub limits: Arc<Limits>,
     pub sessions: Sessions,
     pub experiments: Experiments,
@@ -124,6 +129,13 @@ pub struct Wish {
     model: Option<Arc<RoutingModel>>,
 }
 
+impl Wish {
+    /// A wish that no rule and no experiment had a part in.
+    pub fn of(target: Target, policy: Policy) -> Self {
+        Wish { target, policy, rule: None, ruled: false, prefer: None, model: None }
+    }
+}
+
 /// One request, and the name of the decision about it.
 struct Asked<'a> {
     id: &'a str,
@@ -188,6 +200,7 @@ impl Router {
             turns: config.classes.iter().map(|_| Turns::default()).collect(),
             decisions: Decisions::new(config.record.keep),
             health: HealthBook::new(config.record.clone(), names),
+            learned: Learned::new(config.record.learned.clone()),
             limits: limits(&config, &fleet),
             sessions: Sessions::new(config.session),
             experiments: Experiments::none(&config),
@@ -315,20 +328,8 @@ impl Router {
             counted,
             dry,
         };
-        let mut deployments = self.score(&asked);
-        let choice = self.choose_class(wish, reading, &deployments)?;
-        let ranked = self.rank(wish, &choice.class, &mut deployments, &asked);
-        let mut candidates =
-            deployments.iter().filter(|score| score.out.is_none()).map(|score| score.deployment.clone());
-        let Some(deployment) = candidates.next() else {
-            return Err(self.nothing_fits(wish, &choice.class, &deployments));
-        };
-        // The value of a second decides only where dollars do, and the best goes first.
-        let in_dollars =
-            ranked.strategy.first() == Some(&Strategy::Balanced) && !ranked.explored && wish.prefer.is_none();
-        let flip = in_dollars.then(|| flip::deployment(&deployments, &wish.policy)).flatten();
-        let flip = Flip { class: choice.flip, deployment: flip };
-        let fallbacks = candidates.collect();
+        let choice::Choice { class, deployments, ranked, deployment, fallbacks, other } =
+            self.choose(wish, reading, &asked)?;
 
         let estimate = match reading {
             Reading::Estimate(model, read) => Some((model, &read.estimate)),
@@ -338,11 +339,11 @@ impl Router {
             id: id.into(),
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             requested: request.model.clone(),
-            reason: format!("{}; {}", choice.reason, choice::why_deployment(&deployments[0], &ranked)),
-            class: choice.class,
+            reason: format!("{}; {}", class.reason, choice::why_deployment(&deployments[0], &ranked)),
+            class: class.class,
             deployment,
             fallbacks,
-            basis: choice.basis,
+            basis: class.basis,
             routing_model: estimate.map(|(model, _)| model.title()),
             confidence: estimate.map(|(_, estimate)| estimate.confidence),
             assurance: estimate.and_then(|(model, estimate)| {
@@ -351,10 +352,10 @@ impl Router {
                 model.manifest.assurance.filter(sure)
             }),
             exit: estimate.and_then(|(_, estimate)| estimate.exit),
-            abstained: choice.basis == Basis::Abstained,
+            abstained: class.basis == Basis::Abstained,
             gate: estimate.map(|(model, _)| model.manifest.gate),
             neighbors: estimate.map_or(Vec::new(), |(model, estimate)| self.neighbors(model, estimate)),
-            classes: choice.classes,
+            classes: class.classes,
             deployments,
             strategy: ranked.strategy,
             tie_breaker: ranked.tie_breaker,
@@ -362,7 +363,7 @@ impl Router {
             session: ranked.session,
             explored: ranked.explored,
             experiments: Vec::new(),
-            flip,
+            flip: Flip { class: class.flip, deployment: other },
             features: features.clone(),
             policy: wish.policy.clone(),
             timing: Timing::default(),
@@ -371,12 +372,58 @@ impl Router {
     }
 
     /// The judge's word on an answer: live quality of its deployment, and a score for the experiments it was part of.
-    pub fn graded(&self, grade: &Grade) {
-        if let Some(index) = self.fleet.index_of(&grade.deployment) {
-            self.health.add_quality(index, self.health.now(), &grade.class, grade.score);
-        }
+    /// Where the judge teaches, its word becomes a candidate as well, which is written beside: needs an async runtime.
+    pub fn graded(self: &Arc<Self>, grade: &Grade) {
+        self.scored(&grade.deployment, &grade.class, grade.score);
         if let Some(decision) = self.decisions.get(&grade.decision) {
             self.experiments.scored(&decision.experiments, &grade.decision, grade.score, Scorer::Judge);
+        }
+        let Some(accept) = self.experiments.judge.as_ref().and_then(Judge::teaches) else { return };
+        let (router, id, score) = (self.clone(), grade.decision.clone(), grade.score);
+        tokio::spawn(async move {
+            if let Err(error) = feedback::judged(&router, id, score, accept).await {
+                tracing::debug!(%error, "a grade became no candidate");
+            }
+        });
+    }
+
+    /// A caller's word on an answer, the first on its decision: as [`Router::graded`], for whoever answered.
+    pub fn told(&self, id: &str, score: f64) {
+        let Some(decision) = self.decisions.get(id) else { return };
+        self.experiments.scored(&decision.experiments, id, score, Scorer::Feedback);
+        let answered = decision.outcome.as_ref().and_then(|outcome| outcome.deployment.as_deref());
+        if let Some(deployment) = answered.filter(|_| self.decisions.first_score(id)) {
+            self.scored(deployment, &decision.class, score);
+        }
+    }
+
+    fn scored(&self, deployment: &str, class: &str, score: f64) {
+        if let Some(index) = self.fleet.index_of(deployment) {
+            self.health.add_quality(index, self.health.now(), class, score);
+        }
+    }
+
+    /// Writes what is learned of the deployments every minute, for ever.
+    pub async fn keep_learned(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(KEPT_EVERY).await;
+            self.write_down(|router| router.learned.save(&router.health)).await;
+        }
+    }
+
+    /// Writes down all that should outlive the program: what was learned, and the logs of experiments.
+    pub async fn close(self: &Arc<Self>) {
+        self.write_down(|router| {
+            router.learned.save(&router.health);
+            router.experiments.flush();
+        })
+        .await;
+    }
+
+    async fn write_down(self: &Arc<Self>, write: impl FnOnce(&Router) + Send + 'static) {
+        let router = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || write(&router)).await {
+            tracing::error!(%error, "writing down what was learned");
         }
     }
 

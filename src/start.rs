@@ -62,6 +62,9 @@ pub async fn router(config: Config, cache: Cache, traffic: bool) -> Result<Arc<R
     }
     let router = Arc::new(router);
     if traffic {
+        let again = router.clone();
+        let loading = tokio::task::spawn_blocking(move || again.learned.load(&again.health));
+        loading.await.map_err(|error| Error::Internal(format!("loading what was learned: {error}")))?;
         let told = Arc::downgrade(&router);
         router.experiments.run(Arc::new(SideCalls(told.clone())), move |grade| {
             if let Some(router) = told.upgrade() {

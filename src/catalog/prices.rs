@@ -185,6 +185,9 @@ impl Prices {
     /// rate, the plain standard one.
     pub fn rates(&self, prompt_tokens: u64, terms: &Terms<'_>) -> Rates {
         let standard = &self.standard;
+        if terms.service == Service::Standard && self.is_plain() {
+            return standard.rates;
+        }
         let service = match terms.service {
             Service::Standard => None,
             Service::Batch => Some(&self.batch),
@@ -202,6 +205,11 @@ impl Prices {
             Some(region) => region.table.tier(prompt_tokens).over(&region.table.rates).over(&rates),
             None => rates,
         }
+    }
+
+    /// Whether no length, region or time has other standard rates: most have none, and five hundred are ranked at once.
+    fn is_plain(&self) -> bool {
+        self.standard.tiers.is_empty() && self.regions.is_empty() && self.periods.is_empty()
     }
 
     /// Rates with those of the time laid over them.

@@ -136,7 +136,12 @@ fn deployments(scores: &[DeploymentScore]) -> Table {
             format!("{:.0}", score.ttft_ms),
             format!("{:.0}", score.generation_ms),
             format!("{:.1}", score.measured),
-            score.out.as_ref().map(ToString::to_string).or_else(|| score.held.clone()).unwrap_or_default(),
+            score
+                .out
+                .as_ref()
+                .map(ToString::to_string)
+                .or_else(|| score.held.as_ref().map(ToString::to_string))
+                .unwrap_or_default(),
         ]);
     }
     right(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8]);

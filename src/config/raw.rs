@@ -82,7 +82,8 @@ table!(RawRecord {
     assumed_tokens_per_second: f64,
     half_life_s: f64,
     baseline_half_life_s: f64,
-    explore_share: f64
+    explore_share: f64,
+    keep_learned: bool
 });
 table!(RawAdmin { key: String });
 table!(RawTeaching { folder: String, max_exemplars: usize, max_candidates: usize, recipe: String });

@@ -104,6 +104,8 @@ pub struct RecordConfig {
     pub baseline_half_life_s: f64,
     /// At most this share of requests tries a deployment that is not the best, 0..1.
     pub explore_share: f64,
+    /// The file that keeps what was learned over a restart, if one does.
+    pub learned: Option<PathBuf>,
 }
 
 /// `[admin]`.
@@ -278,6 +280,9 @@ impl Config {
                     .amount("record", "baseline_half_life_s", raw.record.baseline_half_life_s)?
                     .max(0.1),
                 explore_share: check.share("record", "explore_share", raw.record.explore_share)?,
+                learned: check
+                    .need("record", "keep_learned", raw.record.keep_learned)?
+                    .then(|| data_folder().join("learned.json")),
             },
             session: SessionConfig {
                 keep: check.positive("session", "keep", raw.session.keep)?,

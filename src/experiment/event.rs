@@ -3,6 +3,7 @@
 
 use crate::money::Money;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// A line.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -73,7 +74,7 @@ pub enum Scorer {
 }
 
 /// A canary's end.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Stop {
     pub at_ms: u64,
     pub experiment: String,

@@ -21,15 +21,16 @@ pub mod shadow;
 pub mod statistics;
 
 pub use assign::{Fixed, Subject};
-pub use event::{Answered, Scorer};
+pub use event::{Answered, Scorer, Stop};
 pub use judge::{Answer, Grade, Judge};
+pub use pool::Counts;
 pub use shadow::{Caller, Shadow, ShadowAnswer};
 
 use crate::chat::ChatRequest;
 use crate::classifier::RoutingModel;
 use crate::config::{Change, Config, ExperimentConfig, ExperimentKind, JudgeConfig};
 use canary::Watch;
-use event::{Event, Line, Scored, Stop, now_ms};
+use event::{Event, Line, Scored, now_ms};
 use log::EventLog;
 use parking_lot::Mutex;
 use serde::Serialize;

@@ -79,6 +79,7 @@ pub async fn serve(router: Arc<Router>, ready: impl FnOnce(std::net::SocketAddr)
         problem: format!("cannot listen on {address}: {error}; choose another with --listen"),
     };
     teaching::resume(&router).await;
+    let keeping = tokio::spawn(router.clone().keep_learned());
     let listener = TcpListener::bind(&address).await.map_err(wrong)?;
     ready(listener.local_addr().map_err(wrong)?);
     // An event goes out at once: held back until the one before is acknowledged, it would come 40 ms late.
@@ -107,6 +108,8 @@ pub async fn serve(router: Arc<Router>, ready: impl FnOnce(std::net::SocketAddr)
         }
     };
     router.teaching.retraining.stop().await;
+    keeping.abort();
+    router.close().await;
     ended
 }
 

@@ -25,6 +25,7 @@ use utoipa::OpenApi;
         super::admin::exemplars::export,
         super::admin::candidates::list,
         super::admin::candidates::judge,
+        super::admin::deployments::list,
         super::admin::retrain::start,
         super::admin::retrain::job,
         super::admin::retrain::cancel,

@@ -9,9 +9,10 @@ use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 /// What a request is held by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// A configured rate.
@@ -23,6 +24,19 @@ pub enum Why {
     Concurrency,
     /// There may be a place, but others wait for it.
     Queue,
+}
+
+impl Why {
+    /// Its name in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::Rate => "rate",
+            Why::ToldByProvider => "told by provider",
+            Why::Breaker => "breaker",
+            Why::Concurrency => "concurrency",
+            Why::Queue => "queue",
+        }
+    }
 }
 
 /// A request is held, and probably until when.
@@ -181,13 +195,17 @@ impl State {
 
     /// Why a request of `tokens` is held, in words.
     pub fn words(&self, held: Held, tokens: u64, now: Instant) -> String {
-        let (name, words) = match held.why {
-            Why::Rate => ("rate", self.rate.words(now, tokens)),
-            Why::ToldByProvider => ("told by provider", self.rate.told_words(now, tokens)),
-            Why::Breaker => ("breaker", self.breaker.words()),
-            Why::Concurrency => ("concurrency", self.room.words()),
-            Why::Queue => ("queue", "others wait for it".into()),
+        let words = match held.why {
+            Why::Rate => self.rate.words(now, tokens),
+            Why::ToldByProvider => self.rate.told_words(now, tokens),
+            Why::Breaker => self.breaker.words(),
+            Why::Concurrency => self.room.words(),
+            Why::Queue => "others wait for it".into(),
         };
-        format!("{name}: {words}, free in {:.1} s", held.until.saturating_duration_since(now).as_secs_f64())
+        format!(
+            "{}: {words}, free in {:.1} s",
+            held.why.name(),
+            held.until.saturating_duration_since(now).as_secs_f64()
+        )
     }
 }

@@ -24,6 +24,7 @@ use serde::Serialize;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 /// Places that a deployment without any limit is taken to have, where it is compared with those that have one.
 const UNLIMITED: u32 = 64;
@@ -254,7 +255,7 @@ pub struct Snapshot {
 }
 
 /// One gate at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct GateView {
     pub name: String,
     pub in_flight: u32,

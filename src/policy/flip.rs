@@ -82,7 +82,7 @@ pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change>
         // A step past the crossing, away from the value of now.
         let to = at + (at - policy.value_of_second).signum() * (at.abs() * CLEAR_STEP).max(1e-15);
         let wins = cost + to * seconds > clear * (other_cost + to * other_seconds);
-        (to.is_finite() && to >= 0.0 && wins).then(|| (to, other.deployment.clone()))
+        (to.is_finite() && to >= 0.0 && wins).then_some(to)
     };
     let alike = |other: &&DeploymentScore| {
         other.out.is_none()
@@ -91,6 +91,13 @@ pub fn deployment(ranked: &[DeploymentScore], policy: &Policy) -> Option<Change>
             && other.guarded == first.guarded
     };
     let others = ranked[1..].iter().filter(alike);
-    let (to, other) = others.filter_map(crossing).min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
-    Some(Change { key: "value_of_second".into(), from: policy.value_of_second, to, would_choose: other.to_string() })
+    let (to, other) = others
+        .filter_map(|other| Some((crossing(other)?, other)))
+        .min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)))?;
+    Some(Change {
+        key: "value_of_second".into(),
+        from: policy.value_of_second,
+        to,
+        would_choose: other.deployment.to_string(),
+    })
 }

@@ -141,7 +141,11 @@ pub fn rank(scores: &mut [DeploymentScore], order: &Order<'_>) -> Option<String>
     if order.strategies == [Strategy::Fixed] {
         leave_the_first(scores);
     }
-    scores.sort_by_key(group);
+    if !scores.is_sorted_by_key(group) {
+        let mut places: Vec<_> = scores.iter().map(group).enumerate().map(|(at, group)| (group, at)).collect();
+        places.sort_unstable();
+        strategy::permute(scores, places.into_iter().map(|(_, at)| at).collect());
+    }
     let (mut tie_breaker, mut from) = (None, 0);
     while from < scores.len() && scores[from].out.is_none() {
         let own = group(&scores[from]);

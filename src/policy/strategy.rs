@@ -200,7 +200,7 @@ fn sort(
 }
 
 /// Puts what is at `order[i]` in place `i`, by swaps: the values are large.
-fn permute<T>(values: &mut [T], mut order: Vec<usize>) {
+pub fn permute<T>(values: &mut [T], mut order: Vec<usize>) {
     for at in 0..values.len() {
         let mut from = order[at];
         // What stood there may have been moved on by an earlier swap.

@@ -31,14 +31,19 @@ pub enum Verdict {
     Label(String),
 }
 
-/// Keeps feedback on a decision. Another word on the same decision takes the place of the one before, until that is
+/// Keeps feedback on a decision; a score also counts for the deployment that answered, once, and for experiments. Another word on the same decision takes the place of the one before, until that is
 /// accepted or rejected.
 ///
 /// # Errors
 /// [`Error::UnknownDecision`], [`Error::BadRequest`] for an unknown label or a decision without text,
 /// [`Error::Conflict`] for feedback that is decided about, [`Error::Io`].
 pub async fn give(router: &Arc<Router>, feedback: Feedback) -> Result<Candidate> {
-    keep(router, feedback, false).await
+    let (decision, verdict) = (feedback.decision.clone(), feedback.verdict.clone());
+    let candidate = keep(router, feedback, false).await?;
+    if let Verdict::Score(score) = verdict {
+        router.told(&decision, score);
+    }
+    Ok(candidate)
 }
 
 /// Keeps the judge's word on a decision, unless a caller has had one. With `accept` it is accepted at once, where the

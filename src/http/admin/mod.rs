@@ -1,6 +1,8 @@
-//! `/admin`: teaching the routing model while it serves. One file a subject; `access.rs` says who may.
+//! `/admin`: teaching the routing model while it serves, and how its deployments do. One file a subject; `access.rs` says
+//! who may.
 
 pub mod candidates;
+pub mod deployments;
 pub mod exemplars;
 pub mod models;
 pub mod retrain;
@@ -25,6 +27,7 @@ pub fn routes(state: &State) -> Routes<State> {
         .route("/admin/exemplars/export", get(exemplars::export))
         .route("/admin/exemplars/candidates", get(candidates::list))
         .route("/admin/exemplars/candidates/{id}", post(candidates::judge))
+        .route("/admin/deployments", get(deployments::list))
         .route("/admin/retrain", post(retrain::start).get(retrain::job).delete(retrain::cancel))
         .route("/admin/models", get(models::list))
         .route("/admin/models/{version}/activate", post(models::activate))

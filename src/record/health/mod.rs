@@ -32,10 +32,12 @@ use explore::{Budget, is_worth_it};
 use length::Lengths;
 use page::Page;
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use utoipa::ToSchema;
 
 /// Classes whose lengths are kept. Their names come from the configuration, or from a file that may be anyone's.
 const MOST_CLASSES: usize = 1_024;
@@ -48,7 +50,7 @@ const PRIOR_SCORE: f64 = 0.7;
 const PRIOR_SCORES: f64 = 5.0;
 
 /// What is known of a deployment now, for one prompt.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Health {
     /// Expected time to first token, for a prompt of this length: the mean, with its tail, and with what the requests
     /// that wait now tell.
@@ -377,7 +379,7 @@ impl HealthBook {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     const SEEN: Seen<'static> = Seen {
@@ -398,6 +400,7 @@ mod tests {
             half_life_s: 300.0,
             baseline_half_life_s: 86_400.0,
             explore_share: 0.02,
+            learned: None,
         }
     }
 
