@@ -14,6 +14,7 @@ mod decide;
 mod embed;
 mod exemplars;
 mod index;
+mod rank;
 mod record;
 mod wire;
 
@@ -31,6 +32,7 @@ fn main() {
     let only_tried = std::env::args().any(|argument| argument == "--test");
     if !only_tried {
         decide::print_ratios();
+        rank::print_shares();
     }
 }
 
