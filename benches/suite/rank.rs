@@ -84,6 +84,7 @@ fn choose_500(bencher: Bencher, case: Case) {
             prompt: Prompt { tokens_in: features.tokens_in, ascii: features.ascii },
             now: router.health.now(),
             session: None,
+            counted: false,
             dry: false,
         };
         let choice = router.choose(&wish, &reading, &asked).ok().expect("many can answer");
