@@ -171,18 +171,23 @@ impl Router {
         Ok(ClassChoice { class: chosen.class, basis: Basis::Classified, reason, classes, flip })
     }
 
-    /// The best deployment of each class that can answer: one walk over all, for there may be many.
+    /// The best deployment of each class that can answer. Of many deployments most serve the same classes as others: one
+    /// walk finds the best of each set of classes.
     fn best<'a>(&self, deployments: &'a [DeploymentScore]) -> Vec<Option<&'a DeploymentScore>> {
-        let mut best: Vec<Option<&DeploymentScore>> = vec![None; self.config.classes.len()];
+        let mut of_sets: Vec<(ClassSet, &DeploymentScore)> = Vec::new();
         for score in deployments.iter().filter(|score| score.out.is_none()) {
-            let mut served = self.served[score.index];
-            while served != 0 {
-                let known = &mut best[served.trailing_zeros() as usize];
-                *known = known.filter(|known| known.score <= score.score).or(Some(score));
-                served &= served - 1;
+            let served = self.served[score.index];
+            match of_sets.iter_mut().find(|(set, _)| *set == served) {
+                Some((_, best)) if best.score <= score.score => {}
+                Some((_, best)) => *best = score,
+                None => of_sets.push((served, score)),
             }
         }
-        best
+        let of_class = |class: usize| {
+            let serving = of_sets.iter().filter(|(set, _)| set & (1 << class) != 0);
+            serving.map(|(_, best)| *best).min_by(|a, b| a.score.total_cmp(&b.score))
+        };
+        (0..self.config.classes.len()).map(of_class).collect()
     }
 
     /// What an answer of a class is expected to take at its best deployment, or why none of them can answer.
@@ -208,6 +213,7 @@ impl Router {
         let at = self.config.classes.iter().position(|known| known.name == class);
         let (own, covering) = at.map_or((0, 0), |at| (1 << at, self.covering[at]));
         let named = if let Target::Deployment(index) = wish.target { Some(index) } else { None };
+        let now = Instant::now();
         for score in scores.iter_mut() {
             let served = self.served[score.index];
             let preferred = wish.prefer == Some(score.index);
@@ -218,8 +224,11 @@ impl Router {
                     None => (served & (own | covering) == 0 && !preferred).then_some(Out::NotServed),
                 };
             }
+            if score.out.is_none() {
+                let held = self.limits.held(score.index, score.input_tokens + score.output_tokens, now);
+                score.held = held.map(|held| held.why.name().into());
+            }
         }
-        self.hold(scores);
         let of_class = at.map(|at| &self.config.classes[at].strategy).filter(|strategy| !strategy.is_empty());
         let strategy = if policy.strategy.is_empty() {
             of_class.unwrap_or(&self.config.routing.strategy)
@@ -274,15 +283,6 @@ impl Router {
         let told = |score: &&DeploymentScore| score.out.as_ref().map(|out| format!("{}: {out}.", score.deployment));
         let reasons: Vec<String> = serving.iter().take(8).filter_map(told).collect();
         Error::NothingFits { reasons: reasons.join(" "), context }
-    }
-
-    /// Marks those that could answer but for a limit.
-    fn hold(&self, scores: &mut [DeploymentScore]) {
-        let now = Instant::now();
-        for score in scores.iter_mut().filter(|score| score.out.is_none()) {
-            let held = self.limits.held(score.index, score.input_tokens + score.output_tokens, now);
-            score.held = held.map(|held| held.why.name().into());
-        }
     }
 
     /// Says with numbers why the first of those at a limit are held: the others, should there be so many, have one word.

@@ -140,7 +140,9 @@ fn router(case: Case) -> (Arc<Router>, Vec<Pass>) {
 /// Deployments of fifty providers, at prices of which few are equal. The others serve a class that nothing here wants.
 fn fleet(case: Case) -> String {
     let off = |name| format!("[[provider]]\nname = \"{name}\"\nenabled = false\n");
-    let mut text = off("local") + &off("ollama") + "[embedder]\ndeadline_ms = 60_000\n[[class]]\nname = \"other\"\noutput_tokens = 100\n";
+    let mut text = off("local")
+        + &off("ollama")
+        + "[embedder]\ndeadline_ms = 60_000\n[[class]]\nname = \"other\"\noutput_tokens = 100\n";
     for provider in 0..50 {
         text +=
             &format!("[[provider]]\nname = \"p{provider}\"\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\n");

@@ -24,6 +24,7 @@ pub struct Demand<'a> {
 const MOST_FAILURES: f64 = 0.95;
 
 /// The terms of one deployment's score. `in_class` and `held` are for the caller to set.
+#[inline]
 pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &Demand<'_>) -> DeploymentScore {
     let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
     let limit = features.max_tokens.unwrap_or(u64::MAX).min(config.max_output_tokens);
@@ -34,13 +35,18 @@ pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &De
     let answer_tokens = output_tokens.saturating_mul(features.choices);
     let cost = config.prices.expected(input_tokens, cached_tokens.min(input_tokens), answer_tokens, &terms);
     let generation_ms = health.ms_per_token * output_tokens as f64;
-    let seconds = (health.ttft_ms + generation_ms) / 1e3;
-    let time_cost = policy.value_of_second * seconds;
+    let latency_ms = health.ttft_ms + generation_ms;
+    let time_cost = policy.value_of_second * latency_ms / 1e3;
     let failures = health.failure_share.min(MOST_FAILURES);
     let odds = failures / (1.0 - failures);
     // A failure costs the time lost on it, and the money where the provider counts what it began.
     let failure_cost = (cost.total().dollars() + policy.value_of_second * health.ms_lost_per_failure / 1e3) * odds;
-    let mut score = DeploymentScore {
+    let guarded = policy.guard_latency_ms.is_some_and(|limit| latency_ms > limit)
+        || policy.guard_failures.is_some_and(|limit| failures > limit)
+        || policy.guard_quality.zip(health.quality).is_some_and(|(limit, quality)| quality < limit);
+    let out = why_out(deployment, demand, input_tokens, cost.total().dollars(), latency_ms);
+    // Written where it stays: it is large, and there may be hundreds.
+    DeploymentScore {
         index,
         deployment: deployment.name.clone(),
         provider: deployment.provider_name.clone(),
@@ -67,14 +73,9 @@ pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &De
         priority: config.priority,
         weight: config.weight,
         held: None,
-        guarded: false,
-        out: None,
-    };
-    score.guarded = policy.guard_latency_ms.is_some_and(|limit| score.latency_ms() > limit)
-        || policy.guard_failures.is_some_and(|limit| failures > limit)
-        || policy.guard_quality.zip(health.quality).is_some_and(|(limit, quality)| quality < limit);
-    score.out = why_out(deployment, &score, demand);
-    score
+        guarded,
+        out,
+    }
 }
 
 /// What live quality is worth, in dollars: `worth` times how much less well a deployment's recent answers scored than the
@@ -93,11 +94,16 @@ pub fn price_quality(scores: &mut [DeploymentScore], worth: f64) {
 }
 
 /// Why a deployment cannot answer this request, if it cannot. The first constraint broken is told.
-fn why_out(deployment: &Deployment, score: &DeploymentScore, demand: &Demand<'_>) -> Option<Out> {
+fn why_out(
+    deployment: &Deployment,
+    demand: &Demand<'_>,
+    input_tokens: u64,
+    dollars: f64,
+    latency_ms: f64,
+) -> Option<Out> {
     let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
     // Room for the answer is what the caller demands; without a demand, one token.
-    let needed = score.input_tokens + features.max_tokens.map_or(1, |tokens| tokens.min(config.max_output_tokens));
-    let cost = score.cost().dollars();
+    let needed = input_tokens + features.max_tokens.map_or(1, |tokens| tokens.min(config.max_output_tokens));
     let allowed = |region: &str| policy.allowed_regions.iter().any(|allowed| allowed == region);
     if needed > config.context_tokens {
         Some(Out::ContextLength { needed, has: config.context_tokens })
@@ -113,10 +119,10 @@ fn why_out(deployment: &Deployment, score: &DeploymentScore, demand: &Demand<'_>
         Some(Out::Region(config.region.as_deref().unwrap_or("").into()))
     } else if policy.zero_retention && !config.zero_retention {
         Some(Out::Retention)
-    } else if policy.max_cost.is_some_and(|limit| cost > limit) {
-        Some(Out::MaxCost(cost))
-    } else if policy.max_latency_ms.is_some_and(|limit| score.latency_ms() > limit) {
-        Some(Out::MaxLatency(score.latency_ms()))
+    } else if policy.max_cost.is_some_and(|limit| dollars > limit) {
+        Some(Out::MaxCost(dollars))
+    } else if policy.max_latency_ms.is_some_and(|limit| latency_ms > limit) {
+        Some(Out::MaxLatency(latency_ms))
     } else {
         None
     }
