@@ -77,6 +77,9 @@ impl FailOn {
     }
 }
 
+/// No number of a policy is larger: beyond it sums of dollars and times are no numbers any more, and a deadline no time.
+const MOST: f64 = 1e12;
+
 /// A mistake in a policy: the key, and what was expected.
 type Mistake = (&'static str, String);
 
@@ -84,8 +87,8 @@ impl Policy {
     /// A policy from its table, with what it does not name taken from `below`.
     pub(crate) fn from_raw(raw: &RawPolicy, below: &RawPolicy) -> std::result::Result<Self, Mistake> {
         let number = |key, value: Option<f64>| match value {
-            Some(value) if value.is_finite() && value >= 0.0 => Ok(value),
-            Some(value) => Err((key, format!("expected a number of at least 0, got {value}"))),
+            Some(value) if (0.0..=MOST).contains(&value) => Ok(value),
+            Some(value) => Err((key, format!("expected a number from 0 to {MOST:e}, got {value}"))),
             None => Err((key, "is missing".into())),
         };
         let maybe = |key, value: Option<f64>| value.map(|value| number(key, Some(value))).transpose();
@@ -167,8 +170,8 @@ impl Policy {
     fn set(&mut self, key: &str, value: &str) -> std::result::Result<(), String> {
         let list = || value.split('|').map(str::trim).filter(|word| !word.is_empty());
         let number = || {
-            let number = value.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
-            number.ok_or_else(|| format!("`{key}` expects a number of at least 0, got `{value}`"))
+            let number = value.parse().ok().filter(|number: &f64| (0.0..=MOST).contains(number));
+            number.ok_or_else(|| format!("`{key}` expects a number from 0 to {MOST:e}, got `{value}`"))
         };
         let truth = || value.parse().map_err(|_| format!("`{key}` expects true or false, got `{value}`"));
         match key {
@@ -233,4 +236,28 @@ fn words<T>(
 ) -> std::result::Result<Vec<T>, Mistake> {
     let words = own.as_ref().or(below.as_ref()).map_or(&[][..], Vec::as_slice);
     words.iter().map(|word| parse(word)).collect::<std::result::Result<_, _>>().map_err(|problem| (key, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_header_makes_a_number_that_cannot_be_reckoned_with() {
+        let below = RawPolicy { max_attempts: Some(1), ..RawPolicy::default() };
+        let raw = RawPolicy {
+            quality_floor: Some(0.5),
+            value_of_second: Some(0.0),
+            tie_share: Some(0.0),
+            ..RawPolicy::default()
+        };
+        let default = Policy::from_raw(&raw, &below).expect("a policy");
+        let read = |header| Policy::for_request(&default, &BTreeMap::new(), Some(header));
+        for header in ["deadline_ms=1e30", "value_of_second=1e308", "worth=inf", "tie_share=-1", "max_cost=NaN"] {
+            assert!(read(header).is_err(), "{header}");
+        }
+        let most = read("deadline_ms=1e12, value_of_second=1e12").expect("within bounds");
+        let deadline = std::time::Duration::from_secs_f64(most.deadline_ms.expect("set") / 1e3);
+        assert!(deadline > std::time::Duration::from_secs(1));
+    }
 }

@@ -62,11 +62,6 @@ impl Strategy {
         !matches!(self, Strategy::RoundRobin | Strategy::Weighted | Strategy::Fixed)
     }
 
-    /// Whether it looks at money, so that a conversation's cached prefix is already part of its order.
-    pub fn counts_money(self) -> bool {
-        matches!(self, Strategy::Balanced | Strategy::Cheapest)
-    }
-
     /// What is compared, the smaller first.
     pub fn key(self, score: &DeploymentScore) -> f64 {
         match self {
@@ -156,7 +151,8 @@ pub fn order(
     while !later.is_empty() && from < scores.len() {
         let best = strategy.key(&scores[from]);
         let equal = scores[from..].iter().take_while(|score| strategy.equal(best, strategy.key(score), tie_share));
-        let to = from + equal.count();
+        // At least itself: whatever a key is, the end is reached.
+        let to = from + equal.count().max(1);
         order(&mut scores[from..to], later, tie_share, turns, true, rest);
         from = to;
     }
