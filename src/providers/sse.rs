@@ -113,19 +113,28 @@ struct Choice {
     finish_reason: Option<serde_json::Value>,
 }
 
-/// Usage, read leniently: providers send counts as floats too, and a count that cannot be read must not cost an answer.
-/// DeepSeek tells what it read from its cache beside the details.
+/// No answer has more tokens: a count beyond it is none of tokens, and sums of counts stay within an integer.
+const MOST_TOKENS: f64 = 1e12;
+
+/// A count of tokens, read leniently: providers send floats too, and one that cannot be read must not cost an answer.
+pub fn tokens(count: Option<&serde_json::Value>) -> u64 {
+    count.and_then(serde_json::Value::as_f64).map_or(0, |count| count.clamp(0.0, MOST_TOKENS) as u64)
+}
+
+/// Usage. DeepSeek tells what it read from its cache beside the details; xAI does not count what the model thought among
+/// the tokens of the answer, and the total tells so.
 pub fn usage(raw: &serde_json::Value) -> Option<Usage> {
-    let count =
-        |path: &str| raw.pointer(path).and_then(serde_json::Value::as_f64).map_or(0, |count| count.max(0.0) as u64);
+    let count = |path: &str| tokens(raw.pointer(path));
+    let (said, thought) = (count("/completion_tokens"), count("/completion_tokens_details/reasoning_tokens"));
+    let beside = thought > 0 && count("/total_tokens") == count("/prompt_tokens") + said + thought;
     raw.is_object().then(|| Usage {
         prompt_tokens: count("/prompt_tokens"),
         cached_tokens: count("/prompt_tokens_details/cached_tokens").max(count("/prompt_cache_hit_tokens")),
         cache_write_tokens: count("/prompt_tokens_details/cache_write_tokens"),
         cache_write_1h_tokens: count("/prompt_tokens_details/cache_write_1h_tokens"),
         audio_tokens: count("/prompt_tokens_details/audio_tokens"),
-        completion_tokens: count("/completion_tokens"),
-        reasoning_tokens: count("/completion_tokens_details/reasoning_tokens"),
+        completion_tokens: if beside { said + thought } else { said },
+        reasoning_tokens: thought,
         completion_audio_tokens: count("/completion_tokens_details/audio_tokens"),
     })
 }
@@ -284,7 +293,7 @@ pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{usage as usage_of, *};
     use futures::executor::block_on;
     use proptest::prelude::*;
 
@@ -368,6 +377,15 @@ mod tests {
         });
         assert_eq!(more, Some((30, 20, 5, 7)));
         assert!(read(br#"data: {"choices":[{"finish_reason":"stop","delta":{}}]}"#).finished);
+        let counted = |usage| usage_of(usage).map(|usage| (usage.completion_tokens, usage.reasoning_tokens));
+        let xai = serde_json::json!({"prompt_tokens": 37, "completion_tokens": 530, "total_tokens": 800,
+            "completion_tokens_details": {"reasoning_tokens": 233}});
+        assert_eq!(counted(&xai), Some((763, 233)));
+        let openai = serde_json::json!({"prompt_tokens": 37, "completion_tokens": 530, "total_tokens": 567,
+            "completion_tokens_details": {"reasoning_tokens": 233}});
+        assert_eq!(counted(&openai), Some((530, 233)));
+        let absurd = usage_of(&serde_json::json!({"prompt_tokens": 1e300, "completion_tokens": 1e300})).unwrap();
+        assert!(absurd.prompt_tokens.checked_add(absurd.completion_tokens).is_some());
         assert!(read(br#"data: {"error":{"message":"boom"}}"#).error);
     }
 }

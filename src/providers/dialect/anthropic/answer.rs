@@ -5,7 +5,7 @@ use super::state::State;
 use crate::decision::Usage;
 use crate::providers::dialect::wire::{Choice, Completion};
 use crate::providers::dialect::{Asked, Refusal, speaks_of_context};
-use crate::providers::{Failure, FailureKind};
+use crate::providers::{Failure, FailureKind, sse};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ pub struct Counts {
 impl Counts {
     /// Takes in one telling.
     pub fn merge(&mut self, usage: &Value) {
-        let count = |path| usage.pointer(path).and_then(Value::as_f64).map_or(0, |count| count.max(0.0) as u64);
+        let count = |path| sse::tokens(usage.pointer(path));
         let parts =
             count("/cache_creation/ephemeral_5m_input_tokens") + count("/cache_creation/ephemeral_1h_input_tokens");
         self.input = self.input.max(count("/input_tokens"));

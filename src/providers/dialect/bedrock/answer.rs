@@ -4,7 +4,7 @@ use super::super::Asked;
 use super::super::wire::{Choice, Completion};
 use super::JSON_TOOL;
 use crate::decision::Usage;
-use crate::providers::{Failure, FailureKind};
+use crate::providers::{Failure, FailureKind, sse};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -104,10 +104,10 @@ pub fn finish(stop: &str) -> Result<&'static str, Failure> {
 
 /// Tokens. Converse counts what was read from a cache and written to one apart from `inputTokens`.
 pub fn usage(usage: &Value) -> Usage {
-    let count = |key: &str| usage[key].as_u64().unwrap_or(0);
+    let count = |key: &str| sse::tokens(usage.get(key));
     let (cached_tokens, cache_write_tokens) = (count("cacheReadInputTokens"), count("cacheWriteInputTokens"));
     let writes = usage["cacheDetails"].as_array().into_iter().flatten();
-    let hours = writes.filter(|write| write["ttl"] == "1h").filter_map(|write| write["inputTokens"].as_u64());
+    let hours = writes.filter(|write| write["ttl"] == "1h").map(|write| sse::tokens(write.get("inputTokens")));
     Usage {
         prompt_tokens: count("inputTokens").saturating_add(cached_tokens).saturating_add(cache_write_tokens),
         cached_tokens,

@@ -56,10 +56,12 @@ struct Thought {
 impl Reader for ConverseStream {
     fn frame(&mut self, frame: Frame<'_>) -> Result<Vec<Bytes>, Failure> {
         let name = frame.name.unwrap_or_default();
-        let payload: Value = serde_json::from_slice(frame.data).unwrap_or_default();
+        let payload: Result<Value, _> = serde_json::from_slice(frame.data);
         if name.ends_with("Exception") {
-            return Err(refusal::of_exception(name, &payload));
+            return Err(refusal::of_exception(name, &payload.unwrap_or_default()));
         }
+        // A piece that cannot be read is a hole in the answer.
+        let payload = payload.map_err(|_| garbage("streamed an event that is no JSON"))?;
         let mut said = Vec::new();
         match name {
             _ if self.done || !payload.is_object() => {}
@@ -256,6 +258,13 @@ mod tests {
                 data => serde_json::from_str(data).unwrap(),
             })
             .collect()
+    }
+
+    #[test]
+    fn a_piece_that_cannot_be_read_is_no_piece_left_out() {
+        let said = |data: &'static [u8]| reader(false).frame(Frame { name: Some("contentBlockDelta"), data });
+        assert!(said(br#"{"contentBlockIndex":0,"delta":{"text":"a"}}"#).is_ok());
+        assert!(said(br#"{"contentBlockIndex":0,"delta":{"text":"a"#).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::super::Asked;
 use super::super::wire::{Choice, Completion};
 use crate::decision::Usage;
-use crate::providers::{Failure, FailureKind};
+use crate::providers::{Failure, FailureKind, sse};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
@@ -101,14 +101,13 @@ pub(super) fn finish(reason: &str, calls: bool) -> Result<&'static str, Failure>
 /// Tokens as Cohere bills them. Its other count (`tokens`) has those in it that it adds itself and does not charge; it
 /// serves where nothing is billed, as on one's own machines.
 pub(super) fn usage(counted: &Value) -> Usage {
-    let whole = |value: Option<&Value>| value.and_then(Value::as_f64).map_or(0, |count| count.max(0.0) as u64);
     let units = counted.get("billed_units").filter(|units| units.get("input_tokens").is_some());
     let units = units.or_else(|| counted.get("tokens")).unwrap_or(&Value::Null);
-    let prompt_tokens = whole(units.get("input_tokens"));
+    let prompt_tokens = sse::tokens(units.get("input_tokens"));
     Usage {
         prompt_tokens,
-        cached_tokens: whole(counted.get("cached_tokens")).min(prompt_tokens),
-        completion_tokens: whole(units.get("output_tokens")),
+        cached_tokens: sse::tokens(counted.get("cached_tokens")).min(prompt_tokens),
+        completion_tokens: sse::tokens(units.get("output_tokens")),
         ..Usage::default()
     }
 }

@@ -4,7 +4,7 @@ use super::super::Asked;
 use super::super::wire::{Choice, Completion};
 use super::{broken, extra_content};
 use crate::decision::Usage;
-use crate::providers::{Failure, FailureKind};
+use crate::providers::{Failure, FailureKind, sse};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -142,12 +142,11 @@ pub(super) fn finish(reason: &str, calls: bool, spoke: bool) -> Result<&'static 
 
 /// Tokens as Gemini counts them: what a tool of its own fetched is prompt, thoughts are paid for as answer.
 pub(super) fn usage(counted: &Value) -> Usage {
-    let whole = |value: Option<&Value>| value.and_then(Value::as_f64).map_or(0, |count| count.max(0.0) as u64);
-    let count = |name: &str| whole(counted.get(name));
+    let count = |name: &str| sse::tokens(counted.get(name));
     let sound = |name: &str| {
         let kinds = counted.get(name).and_then(Value::as_array).into_iter().flatten();
         let sounds = kinds.filter(|kind| kind.get("modality").is_some_and(|modality| modality == "AUDIO"));
-        sounds.map(|kind| whole(kind.get("tokenCount"))).fold(0, u64::saturating_add)
+        sounds.map(|kind| sse::tokens(kind.get("tokenCount"))).fold(0, u64::saturating_add)
     };
     let prompt_tokens = count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount"));
     let (said, thought) = (count("candidatesTokenCount"), count("thoughtsTokenCount"));
