@@ -231,8 +231,15 @@ impl Router {
         let decision = self.decide_for(&request, caller, false).await.map_err(Refusal::before_decision)?;
         let (decision, request) = (Arc::new(decision), Arc::new(request));
         self.decisions.add(decision.clone(), &embedder::window(&request, self.config.embedder.window_chars));
-        self.experiments.copy(&decision.experiments, &request, &decision.id, &decision.class);
+        let may = |deployment: &str| self.may_see(&decision.policy, deployment);
+        self.experiments.copy(&decision.experiments, &request, &decision.id, &decision.class, may);
         forward::forward(self.clone(), request, decision, caller).await
+    }
+
+    /// Whether a copy of a request under this policy may go to a deployment: residency binds shadows and judge as well.
+    pub(crate) fn may_see(&self, policy: &Policy, deployment: &str) -> bool {
+        let index = self.fleet.index_of(deployment);
+        index.is_some_and(|index| rank::barred(&self.fleet.all()[index].config, policy).is_none())
     }
 
     /// Decides about a request. Nothing is forwarded.

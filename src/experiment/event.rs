@@ -40,7 +40,7 @@ pub struct Answered {
     /// Whether those it was sent to failed, also where another then answered; absent where it says nothing of them: the
     /// client went away, or the request itself was refused.
     pub failed: Option<bool>,
-    /// What all attempts cost; absent where it is unknown.
+    /// What the attempt that answered cost; absent where it is unknown.
     #[serde(rename = "cost_picodollars", serialize_with = "picodollars", deserialize_with = "of_picodollars")]
     pub cost: Option<Money>,
     pub ttft_ms: Option<f64>,

@@ -87,6 +87,11 @@ impl Judge {
             && self.budget.is_left()
     }
 
+    /// The deployment that grades.
+    pub fn deployment(&self) -> &str {
+        &self.config.deployment
+    }
+
     /// Hands an answer over; never waits. One of the judge's own is not graded: models like their own answers.
     pub fn give(&self, answer: Answer) {
         if answer.deployment != self.config.deployment {

@@ -155,12 +155,20 @@ impl Experiments {
         self.models.get(change.routing_model.as_ref()?)
     }
 
-    /// Hands copies of a request to the shadows it is assigned to; never waits.
-    pub fn copy(&self, assigned: &[Assigned], request: &Arc<ChatRequest>, decision: &str, class: &str) {
+    /// Hands copies of a request to the shadows it is assigned to, of their deployments to those that `may` see it; never
+    /// waits.
+    pub fn copy(
+        &self,
+        assigned: &[Assigned],
+        request: &Arc<ChatRequest>,
+        decision: &str,
+        class: &str,
+        may: impl Fn(&str) -> bool,
+    ) {
         for (one, shadows) in self.shadows(assigned) {
             let (experiment, unit) = (self.all[one.at.0].name.clone(), one.unit);
             let (decision, class) = (decision.into(), class.into());
-            shadows.give(&Shadow { experiment, request: request.clone(), decision, class, unit });
+            shadows.give(&Shadow { experiment, request: request.clone(), decision, class, unit }, &may);
         }
     }
 
@@ -170,12 +178,14 @@ impl Experiments {
             || self.judge.as_ref().is_some_and(|judge| judge.wants(decision, class))
     }
 
-    /// The text of a whole answer, where it is wanted.
-    pub fn served(&self, assigned: &[Assigned], answer: Answer) {
+    /// The text of a whole answer, where it is wanted; the judge hears of it where its deployment `may` see it.
+    pub fn served(&self, assigned: &[Assigned], answer: Answer, may: impl Fn(&str) -> bool) {
         for (one, shadows) in self.shadows(assigned) {
             shadows.keep_served(&one.experiment, &answer.decision, &answer.text);
         }
-        if let Some(judge) = self.judge.as_ref().filter(|judge| judge.wants(&answer.decision, &answer.class)) {
+        if let Some(judge) =
+            self.judge.as_ref().filter(|judge| judge.wants(&answer.decision, &answer.class) && may(judge.deployment()))
+        {
             judge.give(answer);
         }
     }

@@ -86,9 +86,9 @@ impl Shadows {
         }
     }
 
-    /// Hands a copy over for each deployment; never waits.
-    pub fn give(&self, shadow: &Shadow) {
-        for deployment in &self.rules.deployments {
+    /// Hands a copy over for each deployment that `may` see it; never waits.
+    pub fn give(&self, shadow: &Shadow, may: impl Fn(&str) -> bool) {
+        for deployment in self.rules.deployments.iter().filter(|deployment| may(deployment)) {
             self.pool.give(Copy { shadow: shadow.clone(), arm: deployment.as_str().into() });
         }
     }

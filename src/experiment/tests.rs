@@ -125,14 +125,19 @@ async fn shadows_answer_beside_within_queue_and_budget() {
         let assigned = experiments.assign(&subject("s", &id));
         assert_eq!(experiments.change(&assigned), Change::default(), "the caller gets what it would get");
         assert!(experiments.wants_text(&assigned, &id, "code"));
-        experiments.copy(&assigned, &request, &id, "code");
+        experiments.copy(&assigned, &request, &id, "code", |_| true);
+        experiments.copy(&assigned, &request, &id, "code", |_| false); // where it may not go, nothing does
         experiments.answered(&assigned, &id, &Answered::default());
     }
     let assigned = experiments.assign(&subject("s", "dec_0"));
     let (decision, class, deployment) = ("dec_0".into(), "code".into(), "d".into());
-    experiments.served(&assigned, Answer { request, decision, class, deployment, text: "served answer".into() });
-    let dropped = experiments.counts().0[0].1.dropped;
-    assert_eq!(dropped, 4);
+    experiments.served(
+        &assigned,
+        Answer { request, decision, class, deployment, text: "served answer".into() },
+        |_| true,
+    );
+    let counts = experiments.counts().0[0].1;
+    assert_eq!((counts.taken, counts.dropped), (6, 4));
     experiments.run(Arc::new(Slow), |_| {});
     tokio::time::timeout(Duration::from_secs(5), async {
         while experiments.counts().0[0].1.done < 6 {
@@ -155,7 +160,7 @@ async fn shadows_answer_beside_within_queue_and_budget() {
     let again = start(&config);
     let assigned = again.assign(&subject("s", "dec_0"));
     again.run(Arc::new(Slow), |_| {});
-    again.copy(&assigned, &Arc::new(ChatRequest::from_prompt("x").expect("parses")), "dec_0", "code");
+    again.copy(&assigned, &Arc::new(ChatRequest::from_prompt("x").expect("parses")), "dec_0", "code", |_| true);
     tokio::time::sleep(Duration::from_millis(100)).await;
     again.flush();
     assert_eq!((again.counts().0[0].1.done, arms("local/smollm2-135m")), (1, 4));

@@ -3,6 +3,7 @@
 use super::Policy;
 use super::strategy::{self, Strategy, Turns};
 use crate::catalog::{Service, Terms};
+use crate::config::DeploymentConfig;
 use crate::decision::{DeploymentScore, Out};
 use crate::features::Features;
 use crate::providers::Deployment;
@@ -93,6 +94,17 @@ pub fn price_quality(scores: &mut [DeploymentScore], worth: f64) {
     }
 }
 
+/// Why a deployment may not see a request at all, if it may not: where it stands, or what is kept there. Holds for copies
+/// of a request as well.
+pub fn barred(config: &DeploymentConfig, policy: &Policy) -> Option<Out> {
+    let allowed = |region: &str| policy.allowed_regions.iter().any(|allowed| allowed == region);
+    if !policy.allowed_regions.is_empty() && !config.region.as_deref().is_some_and(allowed) {
+        Some(Out::Region(config.region.as_deref().unwrap_or("").into()))
+    } else {
+        (policy.zero_retention && !config.zero_retention).then_some(Out::Retention)
+    }
+}
+
 /// Why a deployment cannot answer this request, if it cannot. The first constraint broken is told.
 fn why_out(
     deployment: &Deployment,
@@ -104,7 +116,6 @@ fn why_out(
     let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
     // Room for the answer is what the caller demands; without a demand, one token.
     let needed = input_tokens + features.max_tokens.map_or(1, |tokens| tokens.min(config.max_output_tokens));
-    let allowed = |region: &str| policy.allowed_regions.iter().any(|allowed| allowed == region);
     if needed > config.context_tokens {
         Some(Out::ContextLength { needed, has: config.context_tokens })
     } else if features.images > 0 && !config.vision {
@@ -115,10 +126,8 @@ fn why_out(
         Some(Out::JsonSchema)
     } else if let Some(what) = deployment.provider.impossible(&features.needs) {
         Some(Out::Dialect(what))
-    } else if !policy.allowed_regions.is_empty() && !config.region.as_deref().is_some_and(allowed) {
-        Some(Out::Region(config.region.as_deref().unwrap_or("").into()))
-    } else if policy.zero_retention && !config.zero_retention {
-        Some(Out::Retention)
+    } else if let Some(out) = barred(config, policy) {
+        Some(out)
     } else if policy.max_cost.is_some_and(|limit| dollars > limit) {
         Some(Out::MaxCost(dollars))
     } else if policy.max_latency_ms.is_some_and(|limit| latency_ms > limit) {
