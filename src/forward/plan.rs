@@ -112,7 +112,8 @@ impl<'a> Plan<'a> {
 
     /// Learns from a failed attempt whether its deployment may be asked again.
     pub fn failed(&mut self, index: usize, failure: &Failure) {
-        self.refused |= failure.kind == FailureKind::Refused;
+        // What was refused before it was sent, one dialect had no words for: the next may have.
+        self.refused |= failure.kind == FailureKind::Refused && failure.sent;
         // What may have been answered without our hearing it is not safe to ask for again, and may have cost.
         let unheard = failure.sent && failure.status.is_none();
         let answered = failure.status == Some(200);
@@ -212,6 +213,12 @@ impl Budget {
         *saved -= if enough { 1.0 } else { 0.0 };
         enough
     }
+
+    /// What was spent was not used.
+    pub fn give_back(&self) {
+        let mut saved = self.saved.lock();
+        *saved = (*saved + 1.0).min(MOST_SAVED);
+    }
 }
 
 #[cfg(test)]
@@ -228,5 +235,7 @@ mod tests {
         assert!((48..=50).contains(&spent.count()));
         (0..10_000).for_each(|_| budget.earn());
         assert_eq!((0..100).filter(|_| budget.spend()).count(), 5, "what a quiet time saves up is bounded");
+        budget.give_back();
+        assert!(budget.spend() && !budget.spend());
     }
 }

@@ -49,6 +49,8 @@ pub struct Recorder {
     teaches: bool,
     /// The answer's text, where somebody wants it.
     pub text: Option<String>,
+    /// More was said than is kept of it.
+    text_full: bool,
     request_id: Option<String>,
     written: bool,
 }
@@ -82,6 +84,7 @@ impl Recorder {
             cut: false,
             teaches: matches!(decision.basis, Basis::Classified | Basis::ClassNamed | Basis::Ruled),
             text: (wanted || decision.policy.continue_streams).then(String::new),
+            text_full: false,
             request_id: None,
             written: false,
             router,
@@ -151,7 +154,7 @@ impl Recorder {
         self.finish(End::Complete);
     }
 
-    /// An event of a streamed answer goes to the client. False where it says more than text.
+    /// An event of a streamed answer goes to the client. False where it says more than the text that is kept.
     pub fn event(&mut self, event: &Event, bytes: &[u8]) -> bool {
         self.cut |= event.cut;
         if event.usage.is_some() {
@@ -159,10 +162,13 @@ impl Recorder {
         }
         let Some(text) = &mut self.text else { return true };
         let (said, more) = sse::text(bytes);
-        if text.len() + said.len() <= MAX_TEXT_BYTES {
+        // Text with a hole is none to go on with: once it is full, nothing more is kept.
+        let fits = !self.text_full && text.len() + said.len() <= MAX_TEXT_BYTES;
+        self.text_full = !fits;
+        if fits {
             text.push_str(&said);
         }
-        !more
+        fits && !more
     }
 
     /// The answer broke off.
@@ -286,7 +292,8 @@ impl Recorder {
                 deployment: deployment.clone(),
                 text,
             };
-            experiments.served(&decision.experiments, answer);
+            let may = |deployment: &str| self.router.may_see(&decision.policy, deployment);
+            experiments.served(&decision.experiments, answer, may);
         }
     }
 

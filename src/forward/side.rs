@@ -53,9 +53,18 @@ async fn answer(router: &Arc<Router>, index: usize, request: Arc<ChatRequest>) -
             hear(&event, sse::text_whole(&body));
         }
         Body::Events(mut events) => {
+            let mut ended = false;
             while let Some(event) = events.next().await {
                 let bytes = event.map_err(|failure| failure.message)?;
-                hear(&sse::read(&bytes), sse::text(&bytes).0);
+                let event = sse::read(&bytes);
+                if event.error || event.garbage {
+                    return Err("its stream broke off".into());
+                }
+                ended |= event.finished || event.done;
+                hear(&event, sse::text(&bytes).0);
+            }
+            if !ended {
+                return Err("its stream ended without an end".into());
             }
         }
     }

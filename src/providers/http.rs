@@ -114,7 +114,10 @@ impl Http {
     }
 
     async fn post(&self, call: &Call) -> Result<Reply, Failure> {
-        let Outgoing { path, body, headers, warnings } = self.dialect.request(&call.request, &call.model)?;
+        // What this dialect cannot say never leaves; another may say it.
+        let outgoing = self.dialect.request(&call.request, &call.model);
+        let outgoing = outgoing.map_err(|failure| Failure { sent: false, ..failure })?;
+        let Outgoing { path, body, headers, warnings } = outgoing;
         let url = format!("{}{path}", self.config.base_url);
         let mut request = self.client.post(url).body(body).build().map_err(unreachable)?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

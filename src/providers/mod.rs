@@ -78,7 +78,8 @@ pub struct Failure {
 /// What kind of failure, which decides whether another deployment is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The request itself is at fault: another deployment would say the same.
+    /// The request itself is at fault: another deployment would say the same. Where it was not sent, it has no translation
+    /// into this dialect, and another may have one.
     Refused,
     /// The prompt is longer than this model takes: one with a larger context may.
     TooLong,
