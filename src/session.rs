@@ -7,7 +7,7 @@ use crate::config::SessionConfig;
 use parking_lot::Mutex;
 use quick_cache::unsync::Cache;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Prompts shorter than this are cached by hardly any provider (OpenAI, Anthropic, Gemini: from 1,024 tokens on).
 const LEAST_CACHED_TOKENS: u64 = 1_024;
@@ -40,8 +40,7 @@ impl Sessions {
     }
 
     /// What names the conversation that a request belongs to: what the caller says (`x-waypost-session`,
-    /// `prompt_cache_key`, `user`), or its opening. `tenant` keeps callers with different keys apart. `None` for a first
-    /// turn without a name, which nothing can have gone before; it is named by [`Sessions::remember`] all the same.
+    /// `prompt_cache_key`, `user`), or its opening. `tenant` keeps callers with different keys apart.
     pub fn key(&self, named: Option<&str>, request: &ChatRequest, tenant: Option<&str>) -> u64 {
         let mut hasher = DefaultHasher::new();
         tenant.hash(&mut hasher);
@@ -69,11 +68,6 @@ impl Sessions {
     pub fn remember(&self, key: u64, deployment: usize, tokens: u64, now: Instant) {
         self.known.lock().insert(key, Session { deployment, tokens, at: now });
     }
-
-    /// How long a conversation is remembered.
-    pub fn forget(&self) -> Duration {
-        self.config.forget
-    }
 }
 
 /// The first system message and the first user turn: they stay the same while a conversation grows.
@@ -90,6 +84,7 @@ fn opening(request: &ChatRequest, hasher: &mut DefaultHasher) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn sessions() -> Sessions {
         Sessions::new(SessionConfig { keep: 100, cached: Duration::from_secs(300), forget: Duration::from_secs(3_600) })

@@ -26,6 +26,9 @@ const TAGS: HeaderName = HeaderName::from_static("x-waypost-tags");
 const PRIORITY: HeaderName = HeaderName::from_static("x-waypost-priority");
 const WARNING: HeaderName = HeaderName::from_static("x-waypost-warning");
 
+/// Length of `x-waypost-warning` at most: many clients take no more than 8 KiB of headers.
+const MAX_WARNING_CHARS: usize = 2_048;
+
 /// Seconds after which a caller refused for lack of room may try again.
 const RETRY_AFTER_S: u64 = 1;
 
@@ -141,12 +144,18 @@ fn respond(answer: Answer, place: OwnedSemaphorePermit) -> Response {
     if answer.decision.deployments.iter().any(is_local) {
         warnings.push("answered by a tiny demonstration model; set a provider key for real answers".into());
     }
-    if let Ok(value) = HeaderValue::from_str(&warnings.join("; "))
+    if let Ok(value) = HeaderValue::from_str(&one_line(&warnings))
         && !warnings.is_empty()
     {
         response.headers_mut().insert(WARNING, value);
     }
     response
+}
+
+/// Warnings as a header may hold them: names of parameters in them are the client's own text, of any letters and length.
+fn one_line(warnings: &[String]) -> String {
+    let letter = |letter| if matches!(letter, ' '..='~') { letter } else { '?' };
+    warnings.join("; ").chars().map(letter).take(MAX_WARNING_CHARS).collect()
 }
 
 /// Names the decision in the response's headers.
@@ -155,5 +164,17 @@ fn name(response: &mut Response, decision: &Decision, deployment: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(header, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_parameter_is_called_the_warning_is_a_header() {
+        let warnings = [format!("{}é\n: not sent", "x".repeat(9_000)), "another".into()];
+        assert!(HeaderValue::from_str(&one_line(&warnings)).is_ok_and(|value| value.len() == MAX_WARNING_CHARS));
+        assert_eq!(one_line(&["café\r\nis: lost".into(), "b".into()]), "caf???is: lost; b");
     }
 }
