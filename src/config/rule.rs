@@ -43,6 +43,17 @@ pub(super) fn resolve(check: &Check<'_>, raw: &RawRule, names: &Names<'_>) -> Re
     if raw.class.is_none() && raw.deployment.is_none() && raw.policy.is_none() && raw.refuse.is_none() {
         return Err(wrong("class", "expected one of class, deployment, policy, refuse: this rule says nothing".into()));
     }
+    let others = [&raw.class, &raw.deployment, &raw.policy];
+    match &raw.refuse {
+        Some(_) if others.into_iter().any(Option::is_some) => {
+            let problem = "expected no class, deployment or policy beside it: nobody would answer by them";
+            return Err(wrong("refuse", problem.into()));
+        }
+        Some(words) if words.trim().is_empty() => {
+            return Err(wrong("refuse", "expected the words that the client is told, got none".into()));
+        }
+        _ => {}
+    }
     let when = when(check, &name, raw.when.as_ref().unwrap_or(&RawWhen::default()))?;
     Ok(Rule {
         when,
