@@ -26,6 +26,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+/// For how long an upstream asks to be left alone: seconds, milliseconds or a date. `header` looks one up by its
+/// lower-case name.
+pub fn retry_after(header: impl Fn(&str) -> Option<String>) -> Option<std::time::Duration> {
+    headers::read(header, jiff::Timestamp::now()).retry_after
+}
+
 /// Places that a deployment without any limit is taken to have, where it is compared with those that have one.
 const UNLIMITED: u32 = 64;
 

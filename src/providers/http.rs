@@ -8,7 +8,7 @@ use crate::error::{Error, Result as StartResult};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream, StreamExt};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -175,11 +175,8 @@ impl Http {
     async fn rejected(&self, response: reqwest::Response) -> Failure {
         let status = response.status().as_u16();
         let limits = limits(response.headers());
-        let retry_after_s = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.trim().parse().ok());
+        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(String::from);
+        let retry_after_s = crate::limits::retry_after(header).map(|after| after.as_secs_f64().ceil() as u64);
         let body = timeout(ERROR_BODY, read_bounded(response, MAX_ERROR_BYTES)).await.ok().and_then(Result::ok);
         let said = body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
         let refusal = self.dialect.refusal(status, &said);
