@@ -238,7 +238,7 @@ impl Recorder {
         book.answered(at.index, book.now(), &seen);
         let prompt = counted.unwrap_or(decision.features.tokens_in);
         self.router.sessions.remember(self.session, at.index, prompt, Instant::now());
-        at.pass.answered(self.usage.map(|usage| usage.prompt_tokens + usage.completion_tokens), None);
+        at.pass.answered(self.usage.map(|usage| usage.prompt_tokens.saturating_add(usage.completion_tokens)), None);
     }
 
     /// The one line of the log.

@@ -21,8 +21,11 @@ pub struct Relay {
     before: VecDeque<(Bytes, Event)>,
     /// Deployments that may go on where the stream breaks; none where the policy does not allow it.
     left: Vec<usize>,
-    /// A choice has finished: an upstream that then ends without `[DONE]` is complete all the same.
+    /// A choice has finished.
     finished: bool,
+    /// The choices that came, and those that have finished: an upstream that ends without `[DONE]` when all have is
+    /// complete all the same.
+    choices: [u128; 2],
     /// Only text was said: another deployment can go on with it.
     only_text: bool,
     ended: bool,
@@ -39,7 +42,7 @@ impl Relay {
     ) -> Self {
         let left = if recorder.decision.policy.continue_streams { left } else { Vec::new() };
         let before = before.into();
-        Relay { recorder, request, rest, before, left, finished: false, only_text: true, ended: false }
+        Relay { recorder, request, rest, before, left, finished: false, choices: [0, 0], only_text: true, ended: false }
     }
 
     /// The events for the client.
@@ -67,7 +70,9 @@ impl Relay {
                     (bytes, event)
                 }
                 Some(Err(failure)) => return self.broken(&failure.message).await,
-                None if self.finished => return Some(self.complete(Bytes::from_static(DONE))),
+                None if self.finished && self.choices[0] & !self.choices[1] == 0 => {
+                    return Some(self.complete(Bytes::from_static(DONE)));
+                }
                 None => return self.broken("the stream ended without an end").await,
             },
         };
@@ -78,6 +83,8 @@ impl Relay {
             _ => {}
         }
         self.finished |= event.finished;
+        self.choices[0] |= event.choices;
+        self.choices[1] |= event.finishing;
         self.only_text &= self.recorder.event(&event, &bytes);
         let unasked = event.only_usage && !self.request.include_usage;
         (!unasked).then_some(bytes)

@@ -9,6 +9,12 @@ use serde::Deserialize;
 /// An event larger than this is not one: memory stays bounded whatever the upstream sends.
 const MAX_EVENT_BYTES: usize = 4 << 20;
 
+/// Tokens of a request that are believed: no model reads or writes a tenth of that.
+const MOST_TOKENS: f64 = 1e9;
+
+/// Choices of one answer that are told apart.
+const MOST_CHOICES: u64 = 128;
+
 /// Cuts a byte stream into complete events, each with its closing blank line.
 pub fn events(
     bytes: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
@@ -86,6 +92,10 @@ pub struct Event {
     pub done: bool,
     /// A choice finishes in it.
     pub finished: bool,
+    /// The choices that it is about, a bit each by their index.
+    pub choices: u128,
+    /// Those of them that finish in it.
+    pub finishing: u128,
     /// A choice finishes in it because the answer reached its limit.
     pub cut: bool,
     /// It carries nothing but usage.
@@ -110,24 +120,27 @@ struct Chunk {
 #[derive(Deserialize)]
 struct Choice {
     #[serde(default)]
+    index: Option<serde_json::Value>,
+    #[serde(default)]
     finish_reason: Option<serde_json::Value>,
 }
-
-/// No answer has more tokens: a count beyond it is none of tokens, and sums of counts stay within an integer.
-const MOST_TOKENS: f64 = 1e12;
 
 /// A count of tokens, read leniently: providers send floats too, and one that cannot be read must not cost an answer.
 pub fn tokens(count: Option<&serde_json::Value>) -> u64 {
     count.and_then(serde_json::Value::as_f64).map_or(0, |count| count.clamp(0.0, MOST_TOKENS) as u64)
 }
 
-/// Usage. DeepSeek tells what it read from its cache beside the details; xAI does not count what the model thought among
-/// the tokens of the answer, and the total tells so.
+/// Usage. Where neither prompt nor answer is counted, or a count of them cannot be believed, nothing is known: that is
+/// not zero. DeepSeek tells what it read from its cache beside the details; xAI does not count what the model thought
+/// among the tokens of the answer, and the total tells so.
 pub fn usage(raw: &serde_json::Value) -> Option<Usage> {
     let count = |path: &str| tokens(raw.pointer(path));
     let (said, thought) = (count("/completion_tokens"), count("/completion_tokens_details/reasoning_tokens"));
     let beside = thought > 0 && count("/total_tokens") == count("/prompt_tokens") + said + thought;
-    raw.is_object().then(|| Usage {
+    let both = ["/prompt_tokens", "/completion_tokens"].map(|path| raw.pointer(path).and_then(serde_json::Value::as_f64));
+    let believed = |count: &f64| (0.0..=MOST_TOKENS).contains(count);
+    let known = both.iter().any(Option::is_some) && both.iter().flatten().all(believed);
+    known.then(|| Usage {
         prompt_tokens: count("/prompt_tokens"),
         cached_tokens: count("/prompt_tokens_details/cached_tokens").max(count("/prompt_cache_hit_tokens")),
         cache_write_tokens: count("/prompt_tokens_details/cache_write_tokens"),
@@ -140,6 +153,17 @@ pub fn usage(raw: &serde_json::Value) -> Option<Usage> {
 }
 
 impl Choice {
+    /// Some providers write an empty reason until there is one.
+    fn finishes(&self) -> bool {
+        self.finish_reason.as_ref().is_some_and(|reason| reason != "")
+    }
+
+    /// Its bit.
+    fn bit(&self) -> u128 {
+        let index = self.index.as_ref().and_then(serde_json::Value::as_u64).unwrap_or(0);
+        1 << index.min(MOST_CHOICES - 1)
+    }
+
     fn is_cut(&self) -> bool {
         self.finish_reason.as_ref().is_some_and(|reason| reason == "length")
     }
@@ -180,7 +204,9 @@ pub fn read(event: &[u8]) -> Event {
     let choices = chunk.choices.unwrap_or_default();
     Event {
         has_data: true,
-        finished: choices.iter().any(|choice| choice.finish_reason.is_some()),
+        finished: choices.iter().any(Choice::finishes),
+        choices: choices.iter().fold(0, |all, choice| all | choice.bit()),
+        finishing: choices.iter().filter(|choice| choice.finishes()).fold(0, |all, choice| all | choice.bit()),
         cut: choices.iter().any(Choice::is_cut),
         only_usage: choices.is_empty() && chunk.usage.is_some(),
         usage: chunk.usage.as_ref().and_then(usage),
@@ -384,8 +410,19 @@ mod tests {
         let openai = serde_json::json!({"prompt_tokens": 37, "completion_tokens": 530, "total_tokens": 567,
             "completion_tokens_details": {"reasoning_tokens": 233}});
         assert_eq!(counted(&openai), Some((530, 233)));
-        let absurd = usage_of(&serde_json::json!({"prompt_tokens": 1e300, "completion_tokens": 1e300})).unwrap();
-        assert!(absurd.prompt_tokens.checked_add(absurd.completion_tokens).is_some());
+        assert!(!read(br#"data: {"choices":[{"finish_reason":"","delta":{}}]}"#).finished, "an empty reason is none");
+        let both = read(br#"data: {"choices":[{"index":0,"finish_reason":"stop"},{"index":1,"delta":{}}]}"#);
+        assert_eq!((both.choices, both.finishing), (0b11, 0b01));
         assert!(read(br#"data: {"error":{"message":"boom"}}"#).error);
+    }
+
+    #[test]
+    fn a_count_that_nobody_can_believe_is_not_known() {
+        let of = |text: &str| usage(&serde_json::from_str(text).unwrap());
+        assert_eq!(of("{}"), None);
+        assert_eq!(of(r#"{"total_tokens":5}"#), None);
+        assert_eq!(of(r#"{"prompt_tokens":-3,"completion_tokens":2}"#), None);
+        assert_eq!(of(r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}"#), None);
+        assert_eq!(of(r#"{"completion_tokens":2.0}"#).map(|usage| usage.completion_tokens), Some(2));
     }
 }
