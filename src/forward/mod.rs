@@ -121,15 +121,9 @@ async fn hedged(
             },
             () = &mut late, if waiting => {
                 waiting = false;
-                // Paid for first: a deployment that was taken for a hedge in vain would be lost for a failover.
-                if trying.router.hedges.spend() {
-                    match plan.hedge() {
-                        Some(second) => {
-                            recorder.begin(&second);
-                            asked.push(trying.ask(second));
-                        }
-                        None => trying.router.hedges.give_back(),
-                    }
+                if let Some(second) = plan.hedge() {
+                    recorder.begin(&second);
+                    asked.push(trying.ask(second));
                 }
             }
         }

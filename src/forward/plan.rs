@@ -48,8 +48,8 @@ pub enum Next {
 impl<'a> Plan<'a> {
     /// A plan for a decision; its time runs from `start`.
     pub fn new(router: &'a Arc<Router>, decision: &'a Decision, caller: &Caller, start: Instant) -> Self {
-        let own = decision.policy.deadline_ms.map(|ms| Duration::from_secs_f64(ms / 1e3));
         let limit = router.config.server.request_timeout;
+        let own = decision.policy.deadline_ms.map(|ms| Duration::try_from_secs_f64(ms / 1e3).unwrap_or(limit));
         let deadline = start + own.map_or(limit, |own| own.min(limit));
         let priority = decision.policy.priority.or(caller.priority).unwrap_or(NORMAL);
         let tenant = caller
@@ -98,12 +98,16 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Another deployment that can be asked at once, beside the one that is being asked.
+    /// Another deployment that can be asked at once, beside the one that is being asked; within the hedges' budget.
     pub fn hedge(&mut self) -> Option<Attempt> {
-        if self.made >= self.decision.policy.max_attempts {
+        // Paid for first: whoever may not be asked as well stays for when the one that is being asked fails.
+        if self.made >= self.decision.policy.max_attempts || !self.router.hedges.spend() {
             return None;
         }
-        let pass = self.take_fresh()?;
+        let Some(pass) = self.take_fresh() else {
+            self.router.hedges.refund();
+            return None;
+        };
         match self.attempt(pass, Instant::now()) {
             Next::Try(attempt) => Some(Attempt { why: crate::decision::Why::Hedge, ..attempt }),
             Next::GiveUp(_) => None,
@@ -214,8 +218,8 @@ impl Budget {
         enough
     }
 
-    /// What was spent was not used.
-    pub fn give_back(&self) {
+    /// Nobody was asked twice after all.
+    pub fn refund(&self) {
         let mut saved = self.saved.lock();
         *saved = (*saved + 1.0).min(MOST_SAVED);
     }
@@ -235,7 +239,7 @@ mod tests {
         assert!((48..=50).contains(&spent.count()));
         (0..10_000).for_each(|_| budget.earn());
         assert_eq!((0..100).filter(|_| budget.spend()).count(), 5, "what a quiet time saves up is bounded");
-        budget.give_back();
+        budget.refund();
         assert!(budget.spend() && !budget.spend());
     }
 }

@@ -137,7 +137,8 @@ pub fn usage(raw: &serde_json::Value) -> Option<Usage> {
     let count = |path: &str| tokens(raw.pointer(path));
     let (said, thought) = (count("/completion_tokens"), count("/completion_tokens_details/reasoning_tokens"));
     let beside = thought > 0 && count("/total_tokens") == count("/prompt_tokens") + said + thought;
-    let both = ["/prompt_tokens", "/completion_tokens"].map(|path| raw.pointer(path).and_then(serde_json::Value::as_f64));
+    let both =
+        ["/prompt_tokens", "/completion_tokens"].map(|path| raw.pointer(path).and_then(serde_json::Value::as_f64));
     let believed = |count: &f64| (0.0..=MOST_TOKENS).contains(count);
     let known = both.iter().any(Option::is_some) && both.iter().flatten().all(believed);
     known.then(|| Usage {
