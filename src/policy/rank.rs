@@ -25,7 +25,7 @@ pub struct Demand<'a> {
 const MOST_FAILURES: f64 = 0.95;
 
 /// The terms of one deployment's score. `in_class` and `held` are for the caller to set.
-#[inline]
+#[inline(always)]
 pub fn score(index: usize, deployment: &Deployment, health: &Health, demand: &Demand<'_>) -> DeploymentScore {
     let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
     let limit = features.max_tokens.unwrap_or(u64::MAX).min(config.max_output_tokens);

@@ -42,6 +42,9 @@ use utoipa::ToSchema;
 /// Classes whose lengths are kept. Their names come from the configuration, or from a file that may be anyone's.
 const MOST_CLASSES: usize = 1_024;
 
+/// Deployments of which one decision looks whether they are worth a try, in turn: they may all be due and none worth it.
+const MOST_LOOKED_AT: usize = 8;
+
 /// No page.
 const NOBODY: usize = usize::MAX;
 
@@ -134,6 +137,8 @@ pub struct HealthBook {
     budget: Budget,
     /// The page whose last answers hint at a recovery, or [`NOBODY`].
     hinted: AtomicUsize,
+    /// Where the next look for a try begins.
+    looked_at: AtomicUsize,
     turn: AtomicU64,
 }
 
@@ -175,6 +180,7 @@ impl HealthBook {
             budget: Budget::new(config.explore_share),
             hinted: AtomicUsize::new(NOBODY),
             turn: AtomicU64::new(1),
+            looked_at: AtomicUsize::new(0),
             config,
         }
     }
@@ -237,12 +243,18 @@ impl HealthBook {
         if !any && (hinted == NOBODY || !self.budget.allows(true)) {
             return None;
         }
-        let due = candidates.into_iter().filter(|index| any || *index == hinted).filter_map(|index| {
-            let overdue_s = self.pages[index].due.overdue_s(now)?;
+        let due: Vec<(usize, f64)> = candidates
+            .into_iter()
+            .filter(|index| any || *index == hinted)
+            .filter_map(|index| Some((index, self.pages[index].due.overdue_s(now)?)))
+            .collect();
+        let from = self.looked_at.fetch_add(MOST_LOOKED_AT, Ordering::Relaxed) % due.len().max(1);
+        let in_turn = due.iter().cycle().skip(from).take(due.len().min(MOST_LOOKED_AT));
+        let hopeful = in_turn.filter_map(|&(index, overdue_s)| {
             let hopeful = self.pages[index].hopeful(now, prompt, &self.config);
             is_worth_it(score(index, &hopeful), best).then_some((index, overdue_s))
         });
-        let (index, _) = due.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (index, _) = hopeful.max_by(|a, b| a.1.total_cmp(&b.1))?;
         (self.pages[index].claim(now, prompt, &self.config) && self.budget.spend(index == hinted)).then_some(index)
     }
 
