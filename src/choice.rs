@@ -15,7 +15,7 @@ use tokio::time::Instant;
 pub type ClassSet = u128;
 
 /// Deployments at a limit of which a decision says more than a word.
-const MOST_EXPLAINED: usize = 8;
+const MOST_EXPLAINED: usize = 4;
 
 /// A class chosen, and how.
 pub struct ClassChoice {

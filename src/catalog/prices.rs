@@ -162,7 +162,9 @@ impl Prices {
 
     /// What a request costs, from what the provider counted.
     pub fn cost(&self, usage: &Usage, terms: &Terms<'_>) -> Cost {
-        let cost = self.rates(usage.prompt_tokens, terms).cost(usage);
+        let plain = terms.service == Service::Standard && self.is_plain();
+        let cost =
+            if plain { self.standard.rates.cost(usage) } else { self.rates(usage.prompt_tokens, terms).cost(usage) };
         let cost = Cost { input: cost.input + self.per_request, ..cost };
         match terms.region.and_then(|region| self.regions.get(region)) {
             Some(region) if region.times != WHOLE => {
@@ -185,9 +187,6 @@ impl Prices {
     /// rate, the plain standard one.
     pub fn rates(&self, prompt_tokens: u64, terms: &Terms<'_>) -> Rates {
         let standard = &self.standard;
-        if terms.service == Service::Standard && self.is_plain() {
-            return standard.rates;
-        }
         let service = match terms.service {
             Service::Standard => None,
             Service::Batch => Some(&self.batch),

@@ -101,10 +101,11 @@ impl Limits {
     }
 
     /// What would hold a request of `tokens` (prompt and expected answer) to a deployment; `None` where it may go.
-    /// Takes no lock where nothing is limited.
+    /// Takes no lock of a gate where nothing is limited.
     pub fn held(&self, index: usize, tokens: u64, now: Instant) -> Option<Held> {
         let [own, shared] = self.gates(index);
-        let held = if own.is_calm() && shared.is_calm() { None } else { self.held_by(index, tokens, now) };
+        let held = |gate: &Gate| if gate.is_calm() { None } else { gate.read(|state| state.held(tokens, now)) };
+        let held = [own, shared].into_iter().filter_map(held).max_by_key(|held| held.until);
         held.or_else(|| self.queued(index, now))
     }
 
