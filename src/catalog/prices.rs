@@ -161,6 +161,7 @@ impl Prices {
     }
 
     /// What a request costs, from what the provider counted.
+    #[inline]
     pub fn cost(&self, usage: &Usage, terms: &Terms<'_>) -> Cost {
         let plain = terms.service == Service::Standard && self.is_plain();
         let cost =
@@ -176,6 +177,7 @@ impl Prices {
 
     /// What a request is expected to cost, for ranking: `cached` of the prompt's tokens are in the provider's cache.
     /// Nothing is allocated.
+    #[inline]
     pub fn expected(&self, prompt_tokens: u64, cached: u64, answer_tokens: u64, terms: &Terms<'_>) -> Cost {
         let usage =
             Usage { prompt_tokens, cached_tokens: cached, completion_tokens: answer_tokens, ..Usage::default() };

@@ -91,6 +91,7 @@ impl Rates {
 
     /// What tokens cost at these rates. Counts are taken as parts of their whole: never are more tokens paid than the
     /// prompt and the answer have.
+    #[inline]
     pub fn cost(&self, usage: &Usage) -> Cost {
         let input = self.input.unwrap_or_default();
         let output = self.output.unwrap_or_default();

@@ -78,6 +78,7 @@ impl Level {
 
     /// The mean in a band, where all has faded by `faded` since it was last written. A band with few answers leans on
     /// all bands, the nearer the more, and they on the assumption.
+    #[inline]
     pub fn expected(&self, band: usize, assumed: &Assumed, faded: f64) -> f64 {
         let (mut sum, mut weight) = (assumed.ms * PRIOR_ANSWERS, PRIOR_ANSWERS);
         for (other, seen) in self.bands.iter().enumerate() {

@@ -306,6 +306,7 @@ impl Measured {
         Some(Turn { what: What::Failures, began, from: watch.usual(), to: watch.level() })
     }
 
+    #[inline]
     fn failure_share(&self, now: Now, faded: f64) -> f64 {
         let usual = self.attempts.sum * faded / (self.attempts.weight * faded + PRIOR_ATTEMPTS);
         let mut recent = self.recent;
