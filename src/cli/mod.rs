@@ -98,6 +98,7 @@ impl Global {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    end_where_nobody_reads();
     start_log();
     if let Err(problem) = Level::most() {
         eprintln!("waypost: {}: {problem}", INSTRUCTIONS);
@@ -126,6 +127,23 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program where what it prints reaches nobody: quietly where the reader has gone (`waypost providers | head`),
+/// else with what is wrong, such as a full disk. The standard library's only sign of it is a panic.
+fn end_where_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>();
+        match said.and_then(|said| said.strip_prefix("failed printing to stdout: ")) {
+            Some(cause) if cause.starts_with("Broken pipe") => std::process::exit(0),
+            Some(cause) => {
+                eprintln!("waypost: (standard output): {cause}");
+                std::process::exit(1)
+            }
+            None => usual(panic),
+        }
+    }));
 }
 
 /// The log goes to standard error; `WAYPOST_LOG` filters it (`debug`, `waypost=trace`).
