@@ -552,6 +552,9 @@ impl Check<'_> {
         let can = |own: Option<bool>, listed: fn(&Entry) -> bool| own.unwrap_or_else(|| entry.is_some_and(listed));
         let prices =
             super::price::prices(raw, entry).map_err(|(key, problem)| self.wrong(format!("{table}.{key}"), problem))?;
+        if raw.region.as_deref() == Some("") {
+            return Err(self.wrong(format!("{table}.region"), "expected a name, got none; leave the key out"));
+        }
         Ok(DeploymentConfig {
             aliases: raw.aliases.clone().unwrap_or_default(),
             classes: self.class_names(

@@ -115,7 +115,8 @@ fn why_out(
 ) -> Option<Out> {
     let (config, features, policy) = (&deployment.config, demand.features, demand.policy);
     // Room for the answer is what the caller demands; without a demand, one token.
-    let needed = input_tokens + features.max_tokens.map_or(1, |tokens| tokens.min(config.max_output_tokens));
+    let room = features.max_tokens.map_or(1, |tokens| tokens.min(config.max_output_tokens));
+    let needed = input_tokens.saturating_add(room);
     if needed > config.context_tokens {
         Some(Out::ContextLength { needed, has: config.context_tokens })
     } else if features.images > 0 && !config.vision {
