@@ -445,7 +445,12 @@ impl Router {
         let policy = Policy::for_request(&ruled, named, caller.policy.as_deref())?.within(&ruled).within(default);
         let named = match rule {
             Some(rule::Rule { class: Some(class), .. }) => Some(Target::Class(class.clone())),
-            Some(rule::Rule { deployment: Some(name), .. }) => self.fleet.index_of(name).map(Target::Deployment),
+            Some(rule::Rule { deployment: Some(name), name: rule, .. }) => {
+                // Where somebody must go is not where somebody may be: another would answer in its place.
+                let reasons = format!("The rule `{rule}` names the deployment `{name}`, which cannot be called here.");
+                let gone = Error::NothingFits { reasons, context: false };
+                Some(Target::Deployment(self.fleet.index_of(name).ok_or(gone)?))
+            }
             _ => None,
         };
         Ok(Wish {

@@ -51,7 +51,7 @@ pub async fn router(config: Config, cache: Cache, traffic: bool) -> Result<Arc<R
             tracing::warn!(
                 rule = rule.name,
                 deployment = name,
-                "a rule names a deployment that cannot be called: it says nothing"
+                "a rule names a deployment that cannot be called: requests that it matches are refused"
             );
         }
     }

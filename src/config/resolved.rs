@@ -369,6 +369,16 @@ impl Check<'_> {
         self.positive(table, key, value.map(|ms| ms as usize)).map(|ms| Duration::from_millis(ms as u64))
     }
 
+    /// Limits, each at least 1: nothing at all may be asked of a deployment by `enabled = false`.
+    fn limits(&self, table: &str, limits: GateSettings) -> Result<GateSettings> {
+        let GateSettings { rpm, tpm, max_in_flight } = limits;
+        let all = [("rpm", rpm), ("tpm", tpm), ("max_in_flight", max_in_flight.map(u64::from))];
+        match all.into_iter().find(|(_, limit)| *limit == Some(0)) {
+            Some((key, _)) => Err(self.wrong(format!("{table}.{key}"), "expected at least 1, got 0")),
+            None => Ok(limits),
+        }
+    }
+
     fn seconds(&self, table: &str, key: &str, value: Option<f64>) -> Result<Duration> {
         Ok(Duration::from_secs_f64(self.amount(table, key, value)?.min(1e9)))
     }
@@ -496,6 +506,7 @@ impl Check<'_> {
                 Ok(kind) => {
                     let limits =
                         GateSettings { rpm: provider.rpm, tpm: provider.tpm, max_in_flight: provider.max_in_flight };
+                    self.limits(&format!("provider `{name}`"), limits)?;
                     used.push(ProviderConfig { name, kind, limits });
                 }
                 Err(reason) => skipped.push(Skipped { provider: name, reason }),
@@ -515,7 +526,13 @@ impl Check<'_> {
         let mut deployments = Vec::new();
         let catalog = Catalog::current()?;
         for item in raw.deployment.iter().filter(|item| item.enabled != Some(false)) {
-            let mut deployment = self.deployment(item, &known, &catalog)?;
+            let left_out = raw.provider.iter().any(|provider| provider.name == item.provider)
+                && !providers.iter().any(|provider| Some(&provider.name) == item.provider.as_ref());
+            let mut deployment = match self.deployment(item, &known, &catalog) {
+                // Nobody calls it: what a catalogue of the operator's own lacks of it stops nothing.
+                Err(_) if left_out => continue,
+                resolved => resolved?,
+            };
             let key = format!("deployment `{}`", deployment.name);
             match raw.provider.iter().find(|provider| provider.name.as_ref() == Some(&deployment.provider)) {
                 Some(provider) => deployment.zero_retention = provider.zero_retention.unwrap_or(false),
@@ -577,7 +594,8 @@ impl Check<'_> {
             standby: raw.standby.unwrap_or(0),
             priority: raw.priority.unwrap_or(0),
             weight: self.amount(&table, "weight", Some(raw.weight.unwrap_or(1.0)))?,
-            limits: GateSettings { rpm: raw.rpm, tpm: raw.tpm, max_in_flight: raw.max_in_flight },
+            limits: self
+                .limits(&table, GateSettings { rpm: raw.rpm, tpm: raw.tpm, max_in_flight: raw.max_in_flight })?,
             zero_retention: false,
             provider,
             model,

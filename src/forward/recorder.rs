@@ -121,7 +121,10 @@ impl Recorder {
     /// The attempts beside the one that decided are given up.
     pub fn overtaken(&mut self, by: &At) {
         let others: Vec<usize> = self.open.iter().map(|open| open.index).filter(|index| *index != by.index).collect();
-        others.into_iter().for_each(|index| self.close(index, None, Some(OVERTAKEN.into())));
+        for index in others {
+            self.waited_for(index);
+            self.close(index, None, Some(OVERTAKEN.into()));
+        }
     }
 
     /// An attempt answers.
@@ -321,14 +324,21 @@ impl Recorder {
         });
     }
 
-    /// The client left before the first byte. A deployment that let it wait far longer than expected has failed it.
+    /// Nobody waits for an attempt any more. A deployment that let it wait far longer than expected has failed it.
+    fn waited_for(&self, index: usize) {
+        let Some(open) = self.open.iter().find(|open| open.index == index) else { return };
+        let (waited_ms, expected) =
+            (millis(open.began), self.decision.deployments.iter().find(|score| score.index == index));
+        if expected.is_some_and(|score| waited_ms > PATIENCE * score.ttft_ms) {
+            self.router.health.failed(index, self.router.health.now(), waited_ms);
+        }
+    }
+
+    /// The client left before the first byte.
     fn abandoned(&mut self) {
         while let Some(open) = self.open.first() {
-            let (index, waited_ms) = (open.index, millis(open.began));
-            let expected = self.decision.deployments.iter().find(|score| score.index == index);
-            if expected.is_some_and(|score| waited_ms > PATIENCE * score.ttft_ms) {
-                self.router.health.failed(index, self.router.health.now(), waited_ms);
-            }
+            let index = open.index;
+            self.waited_for(index);
             self.close(index, None, Some("the client left before the first byte".into()));
         }
     }

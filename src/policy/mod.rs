@@ -198,7 +198,6 @@ impl Policy {
             "priority" => self.priority = Some((number()? as u8).min(9)),
             "zero_retention" => self.zero_retention = truth()?,
             "hedge" => self.hedge = truth()?,
-            "continue_streams" => self.continue_streams = truth()?,
             _ => return Err(format!("unknown key `{key}`; expected {}", KEYS.join(", "))),
         }
         Ok(())
@@ -206,7 +205,7 @@ impl Policy {
 }
 
 /// What the header `x-waypost-policy` takes, lists with `|` between their words.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 17] = [
     "quality_floor",
     "worth",
     "value_of_second",
@@ -223,7 +222,6 @@ const KEYS: [&str; 18] = [
     "fail_on",
     "zero_retention",
     "hedge",
-    "continue_streams",
     "priority",
 ];
 

@@ -211,27 +211,50 @@ impl Provider for Http {
     }
 }
 
-/// What a dialect's reader makes of the frames, an event at a time.
+/// What a dialect's reader makes of the frames, an event at a time. The first event says no more than that an answer
+/// begins: it waits for the next, so that an error in its place is still one before the first byte. What an upstream says
+/// of an error inside a stream may repeat credentials, and stays here.
 fn translated(
     frames: BoxStream<'static, Result<Bytes, Failure>>,
     reader: Box<dyn Reader>,
 ) -> BoxStream<'static, Result<Bytes, Failure>> {
+    struct Read {
+        reader: Box<dyn Reader>,
+        /// The first event, until there is another.
+        first: Option<Vec<Bytes>>,
+        failed: bool,
+    }
     let said = frames.map(Some).chain(futures::stream::iter([None]));
-    let read = said.scan((reader, false), |(reader, failed), frame| {
+    let read = said.scan(Read { reader, first: Some(Vec::new()), failed: false }, |read, frame| {
+        if read.failed {
+            return futures::future::ready(None);
+        }
+        let ended = frame.is_none();
         let events = match frame {
-            _ if *failed => return futures::future::ready(None),
             Some(Ok(bytes)) => match sse::frame(&bytes) {
-                Some((name, data)) => reader.frame(Frame { name: name.as_deref(), data: data.as_bytes() }),
+                Some((name, data)) => read.reader.frame(Frame { name: name.as_deref(), data: data.as_bytes() }),
                 None => Ok(Vec::new()),
             },
             Some(Err(failure)) => Err(failure),
-            None => Ok(reader.end()),
+            None => Ok(read.reader.end()),
         };
-        *failed = events.is_err();
-        let events: Vec<_> = match events {
+        let mut events: Vec<_> = match events {
             Ok(events) => events.into_iter().map(Ok).collect(),
-            Err(failure) => vec![Err(failure)],
+            Err(failure) => {
+                read.failed = true;
+                vec![Err(Failure { body: None, ..failure })]
+            }
         };
+        if let Some(mut first) = read.first.take() {
+            first.extend(events.extract_if(.., |event| event.is_ok()).flatten());
+            match first.len() {
+                0 | 1 if !ended && !read.failed => read.first = Some(first),
+                0 | 1 if read.failed => {}
+                _ => {
+                    events.splice(0..0, first.into_iter().map(Ok));
+                }
+            }
+        }
         futures::future::ready(Some(futures::stream::iter(events)))
     });
     read.flatten().boxed()

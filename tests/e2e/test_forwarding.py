@@ -38,6 +38,8 @@ CLASSES = {
 HEAD = f"""
 [server]
 request_timeout_ms = 20_000
+[policies.going-on]
+continue_streams = true
 [policy]
 value_of_second = 0.0
 strategy = ["priority"]
@@ -244,7 +246,7 @@ def test_a_broken_stream_is_continued_where_that_is_allowed(road, stage):
     response = ask(road, "goes-on", stream=True)
     assert json.loads(events(response.content)[-1])["error"]["code"] == "stream_broken"
     assert stage.count("goes-on/b") == 0
-    response = ask(road, "goes-on", "continue_streams=true", stream=True, content="count")
+    response = ask(road, "goes-on", "going-on", stream=True, content="count")
     assert said(response) == "one two three" and events(response.content)[-1] == "[DONE]" and b'"error"' not in response.content
     first, then, *_ = [message for _, body in stage.seen if body["model"] == "goes-on/b" for message in body["messages"]]
     assert (first, then) == ({"role": "user", "content": "count"}, {"role": "assistant", "content": "one two "})
@@ -263,7 +265,7 @@ def test_a_stream_of_tool_calls_is_not_continued(road, stage):
         handler.hang_up()
 
     stage.acts |= {"calls/a": breaks, "calls/b": well}
-    response = ask(road, "calls", "continue_streams=true", stream=True)
+    response = ask(road, "calls", "going-on", stream=True)
     assert json.loads(events(response.content)[-1])["error"]["code"] == "stream_broken"
     assert (stage.count("calls/b"), outcome_of(road, response)["end"]) == (0, "broken")
 

@@ -285,10 +285,15 @@ impl Completion {
     /// The bytes of the answer.
     pub fn bytes(&self) -> Bytes {
         let choices: Vec<Value> = self.choices.iter().enumerate().map(|(index, choice)| choice.json(index)).collect();
-        json_bytes(&json!({
+        let mut answer = json!({
             "id": self.id, "object": "chat.completion", "created": self.created, "model": self.model,
-            "choices": choices, "usage": usage(&self.usage),
-        }))
+            "choices": choices,
+        });
+        // What nobody counted is not nothing.
+        if self.usage != Usage::default() {
+            answer["usage"] = usage(&self.usage);
+        }
+        json_bytes(&answer)
     }
 }
 
@@ -364,6 +369,12 @@ impl Chunks {
 /// The event that ends a stream.
 pub fn done() -> Bytes {
     Bytes::from_static(crate::providers::sse::DONE)
+}
+
+/// A failure to read what should be in a dialect: where, and not what stands there.
+pub fn unreadable(what: &str, error: &serde_json::Error) -> Failure {
+    let message = format!("{what}: it cannot be read at line {}, column {}", error.line(), error.column());
+    Failure::new(FailureKind::Garbage, message)
 }
 
 /// Usage in OpenAI's words. `prompt_tokens` counts what was read from a cache or written to one, too.

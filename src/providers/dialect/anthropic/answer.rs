@@ -30,7 +30,7 @@ struct Answer {
 /// `Garbage` where it is none.
 pub fn completion(body: &[u8], asked: &Asked) -> Result<Completion, Failure> {
     let answer: Answer = serde_json::from_slice(body)
-        .map_err(|error| Failure::new(FailureKind::Garbage, format!("no answer of Anthropic's: {error}")))?;
+        .map_err(|error| crate::providers::dialect::wire::unreadable("no answer of Anthropic's", &error))?;
     let mut counts = Counts::default();
     counts.merge(&answer.usage);
     let mut choice = choice(&answer.content, &asked.model);

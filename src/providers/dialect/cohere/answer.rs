@@ -58,7 +58,7 @@ impl Call {
 /// A whole answer in OpenAI's words.
 pub(super) fn whole(body: &[u8], asked: &Asked) -> Result<Bytes, Failure> {
     let response: Response = serde_json::from_slice(body)
-        .map_err(|error| Failure::new(FailureKind::Garbage, format!("no answer of Cohere's: {error}")))?;
+        .map_err(|error| crate::providers::dialect::wire::unreadable("no answer of Cohere's", &error))?;
     let id = response.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("cohere-{}", asked.created));
     let message = response.message;
     let mut choice = Choice { content: message.tool_plan.filter(|plan| !plan.is_empty()), ..Choice::default() };

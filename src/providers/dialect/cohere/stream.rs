@@ -144,7 +144,7 @@ impl Reader for Stream {
 
 fn read<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(json)
-        .map_err(|error| Failure::new(FailureKind::Garbage, format!("no event of Cohere's: {error}")))
+        .map_err(|error| crate::providers::dialect::wire::unreadable("no event of Cohere's", &error))
 }
 
 /// One piece of a message, as the kind of event has it.
@@ -153,7 +153,7 @@ fn part<T: serde::de::DeserializeOwned + Default>(value: Option<Value>) -> Resul
         || Ok(T::default()),
         |value| {
             serde_json::from_value(value)
-                .map_err(|error| Failure::new(FailureKind::Garbage, format!("no event of Cohere's: {error}")))
+                .map_err(|error| crate::providers::dialect::wire::unreadable("no event of Cohere's", &error))
         },
     )
 }

@@ -70,7 +70,7 @@ impl Response {
     /// A [`Failure`] of kind `Garbage` for what is none, and what an error inside it means.
     pub(super) fn read(json: &[u8]) -> Result<Self, Failure> {
         let response: Response = serde_json::from_slice(json)
-            .map_err(|error| Failure::new(FailureKind::Garbage, format!("no answer of Gemini's: {error}")))?;
+            .map_err(|error| crate::providers::dialect::wire::unreadable("no answer of Gemini's", &error))?;
         match &response.error {
             Some(error) => Err(broken(error)),
             None => Ok(response),
