@@ -26,7 +26,7 @@ fn mistakes_name_the_file_the_key_and_what_was_expected() {
         ("[server]\nlisten = \"x\"\nprot = 1", vec!["waypost.toml", "line 3", "prot", "listen"]),
         ("[server\n", vec!["waypost.toml", "line 1"]),
         ("[policy]\nquality_floor = 2.0", vec!["policy.quality_floor", "at most 1"]),
-        ("[policy]\nvalue_of_second = -1.0", vec!["policy.value_of_second", "at least 0"]),
+        ("[policy]\nvalue_of_second = -1.0", vec!["policy.value_of_second", "from 0"]),
         ("[policies.mine]\nmax_attempts = 0", vec!["policies.mine.max_attempts", "at least 1"]),
         ("[embedder]\nthreads = 0", vec!["embedder.threads", "at least 1"]),
         ("[embedder]\nprecision = \"fp8\"", vec!["embedder.precision", "int8", "fp8"]),
