@@ -114,7 +114,7 @@ def answer_of(response, stream, passed_through=False):
         assert body["object"] == "chat.completion" and body["id"] and isinstance(body["created"], int) and body["model"]
         [choice] = body["choices"]
         assert choice["index"] == 0 and choice["message"]["role"] == "assistant"
-        return choice["message"].get("content"), choice["message"].get("tool_calls"), choice["finish_reason"], body["usage"]
+        return choice["message"].get("content"), choice["message"].get("tool_calls"), choice["finish_reason"], body.get("usage")
     return streamed_answer(chunks(response.content), passed_through)
 
 
