@@ -310,9 +310,10 @@ impl Recorder {
     fn close(&mut self, index: usize, status: Option<u16>, error: Option<String>) {
         let Some(at) = self.open.iter().position(|open| open.index == index) else { return };
         let open = self.open.remove(at);
+        // Of a request the log has one line; whoever wants its attempts as they fail asks for more.
         if let Some(error) = &error {
             let (decision, deployment) = (&self.decision.id, &*self.router.fleet.all()[index].name);
-            tracing::info!(decision, deployment, why = ?open.why, status, error, ms = millis(open.began).round(), "attempt failed");
+            tracing::debug!(decision, deployment, why = ?open.why, status, error, ms = millis(open.began).round(), "attempt failed");
         }
         self.attempts.push(Attempt {
             deployment: self.router.fleet.all()[index].config.name.clone(),

@@ -110,6 +110,7 @@ def test_the_openapi_document_is_valid_and_complete(plain):
         "/v1/models": {"get"},
         "/v1/models/{id}": {"get"},
         "/v1/feedback": {"post"},
+        "/admin/deployments": {"get"},
         "/admin/exemplars": {"get", "post", "delete"},
         "/admin/exemplars/{id}": {"delete"},
         "/admin/exemplars/export": {"get"},
