@@ -225,7 +225,7 @@ impl Router {
                 };
             }
             if score.out.is_none() {
-                let held = self.limits.held(score.index, score.input_tokens + score.output_tokens, now);
+                let held = self.limits.held(score.index, score.tokens(), now);
                 score.held = held.map(|held| held.why.name().into());
             }
         }
@@ -288,7 +288,7 @@ impl Router {
     /// Says with numbers why the first of those at a limit are held: the others, should there be so many, have one word.
     fn explain_holds(&self, scores: &mut [DeploymentScore]) {
         for score in scores.iter_mut().filter(|score| score.held.is_some()).take(MOST_EXPLAINED) {
-            let words = self.limits.explain(score.index, score.input_tokens + score.output_tokens);
+            let words = self.limits.explain(score.index, score.tokens());
             score.held = words.map(Into::into).or(score.held.take());
         }
     }

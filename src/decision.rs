@@ -276,6 +276,11 @@ impl DeploymentScore {
         self.input_cost + self.output_cost
     }
 
+    /// Tokens that an answer is expected to take of the limits.
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens + self.output_tokens
+    }
+
     /// Expected milliseconds for the whole answer.
     pub fn latency_ms(&self) -> f64 {
         self.ttft_ms + self.generation_ms
@@ -415,6 +420,13 @@ pub struct Usage {
     pub completion_audio_tokens: u64,
 }
 
+impl Usage {
+    /// Tokens of prompt and answer together.
+    pub fn total(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+}
+
 impl Decision {
     /// With the time that features and rules took before the choice.
     #[must_use]
@@ -422,6 +434,11 @@ impl Decision {
         self.timing.features_us += features_us;
         self.timing.total_us += features_us;
         self
+    }
+
+    /// The terms of the deployment at this place in the fleet.
+    pub(crate) fn score_of(&self, index: usize) -> Option<&DeploymentScore> {
+        self.deployments.iter().find(|score| score.index == index)
     }
 
     /// The deployments to try, in order.

@@ -666,7 +666,6 @@ fn limits(config: &Config, fleet: &Fleet) -> Arc<Limits> {
     let provider = |provider: &crate::config::ProviderConfig| limits::ProviderLimits {
         name: provider.name.clone(),
         limits: provider.limits,
-        tells_for_all: false,
     };
     let deployments: Vec<_> = fleet.all().iter().map(deployment).collect();
     let providers: Vec<_> = config.providers.iter().map(provider).collect();

@@ -169,19 +169,12 @@ fn chart(report: &Report) -> Result<String> {
     spots_chart(&title, &routed, &singles).map_err(|error| Error::Internal(format!("cannot draw: {error}")))
 }
 
+/// What [`columns`] tells of a sum.
+const COLUMNS: [&str; 8] =
+    ["requests", "tokens in", "cached", "tokens out", "cost", "per 1,000", "quality", "latency ms"];
+
 fn print(report: &Report) -> Result<()> {
-    let mut all = table(&[
-        "",
-        "requests",
-        "tokens in",
-        "cached",
-        "tokens out",
-        "cost",
-        "per 1,000",
-        "quality",
-        "latency ms",
-        "routing saves",
-    ]);
+    let mut all = table(&[&[""], &COLUMNS[..], &["routing saves"]].concat());
     for line in std::iter::once(&report.routed).chain(&report.policies).chain(&report.baselines) {
         let saved = line.saved.map(saves);
         let missing = (line.unanswered > 0).then(|| format!("leaves {}", thousands(line.unanswered.into())));
@@ -261,19 +254,7 @@ fn columns(sum: &Sum) -> Vec<String> {
 }
 
 fn shares(header: &str, parts: &[Share]) -> Table {
-    let mut table = table(&[
-        header,
-        "requests",
-        "tokens in",
-        "cached",
-        "tokens out",
-        "cost",
-        "per 1,000",
-        "quality",
-        "latency ms",
-        "of requests",
-        "of cost",
-    ]);
+    let mut table = table(&[&[header], &COLUMNS[..], &["of requests", "of cost"]].concat());
     for part in parts {
         let share = |share: f64| format!("{:.1} %", 100.0 * share);
         let of = vec![share(part.share_of_requests), share(part.share_of_dollars)];

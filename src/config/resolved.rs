@@ -4,10 +4,12 @@ use super::experiment::{ExperimentConfig, ExperimentLogConfig, JudgeConfig};
 use super::provider::ProviderConfig;
 use super::raw::{RawConfig, RawDeployment, RawPolicy, RawTeaching};
 use super::secret::{Secret, to_toml};
-use crate::catalog::{Catalog, Entry, Prices};
+use crate::catalog::{Catalog, Entry, Prices, Terms};
+use crate::decision::Usage;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
 use crate::limits::{GateSettings, QueueSettings};
+use crate::money::Money;
 use crate::policy::Policy;
 use crate::policy::rule::Rule;
 use crate::policy::strategy::{self, Strategy};
@@ -165,6 +167,13 @@ pub struct DeploymentConfig {
     pub limits: GateSettings,
     /// Whether its provider keeps nothing of a request.
     pub zero_retention: bool,
+}
+
+impl DeploymentConfig {
+    /// What an answer costs that was counted so, now; `None` where the price is not known.
+    pub fn cost(&self, usage: &Usage) -> Option<Money> {
+        self.price_known.then(|| self.prices.cost(usage, &Terms::now(self.region.as_deref())).total())
+    }
 }
 
 /// `[session]`.

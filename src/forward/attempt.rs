@@ -91,7 +91,7 @@ impl Trying<'_> {
     /// Calls a deployment and waits for the first real byte, until the deadline.
     pub async fn ask(&self, next: Next) -> Tried {
         let (book, features) = (&self.router.health, &self.decision.features);
-        let score = self.decision.deployments.iter().find(|score| score.index == next.index);
+        let score = self.decision.score_of(next.index);
         // The first byte of an answer that comes whole is its last.
         let whole_ms = if self.request.stream { 0.0 } else { score.map_or(0.0, |score| score.generation_ms) };
         let prompt = Prompt { tokens_in: features.tokens_in, ascii: features.ascii };

@@ -15,7 +15,7 @@ pub use plan::Budget;
 pub use side::SideCalls;
 
 use crate::chat::ChatRequest;
-use crate::decision::{Decision, End, Why};
+use crate::decision::{Decision, End};
 use crate::error::Error;
 use crate::providers::{Failure, FailureKind};
 use crate::router::{Caller, Router};
@@ -27,6 +27,9 @@ use recorder::Recorder;
 use relay::Relay;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Text of an answer that is kept for a judge, a shadow or a continuation.
+const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// An answer that has begun.
 pub struct Answer {
@@ -188,14 +191,5 @@ fn give_up(recorder: &Recorder, mut failures: Vec<Failure>, busy: Option<Duratio
         }
         FailureKind::Timeout => Error::Upstream { status: 504, message, code: "upstream_timeout" },
         _ => Error::Upstream { status: 502, message, code: "upstream_failed" },
-    }
-}
-
-/// Why an attempt after `failures` others is made.
-fn why(tried_before: bool, failures: usize) -> Why {
-    match (tried_before, failures) {
-        (true, _) => Why::Retry,
-        (false, 0) => Why::First,
-        _ => Why::Failover,
     }
 }

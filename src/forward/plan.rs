@@ -3,8 +3,7 @@
 //! one sum of money.
 
 use super::attempt::Next as Attempt;
-use super::why;
-use crate::decision::{Decision, DeploymentScore};
+use crate::decision::{Decision, DeploymentScore, Why};
 use crate::limits::{Pass, Refused, Ticket};
 use crate::money::Money;
 use crate::providers::{Failure, FailureKind};
@@ -81,7 +80,7 @@ impl<'a> Plan<'a> {
         self.leave_out_the_dear();
         let began = Instant::now();
         if let Some(pass) = self.take_fresh() {
-            return self.attempt(pass, began);
+            return Next::Try(self.attempt(pass, began));
         }
         let mut candidates = self.fresh.clone();
         if self.pause(last).await {
@@ -92,7 +91,7 @@ impl<'a> Plan<'a> {
         }
         let ticket = Ticket { deadline: self.ticket.deadline.max(tokio::time::Instant::now()), ..self.ticket.clone() };
         match self.router.limits.wait(&candidates, self.tokens(candidates[0]), ticket).await {
-            Ok(pass) => self.attempt(pass, began),
+            Ok(pass) => Next::Try(self.attempt(pass, began)),
             Err(Refused::Full { retry_after }) => Next::GiveUp(Some(retry_after)),
             Err(Refused::Late) => Next::GiveUp(Some(Duration::from_secs(1))),
         }
@@ -108,10 +107,7 @@ impl<'a> Plan<'a> {
             self.router.hedges.refund();
             return None;
         };
-        match self.attempt(pass, Instant::now()) {
-            Next::Try(attempt) => Some(Attempt { why: crate::decision::Why::Hedge, ..attempt }),
-            Next::GiveUp(_) => None,
-        }
+        Some(Attempt { why: Why::Hedge, ..self.attempt(pass, Instant::now()) })
     }
 
     /// Learns from a failed attempt whether its deployment may be asked again.
@@ -122,7 +118,7 @@ impl<'a> Plan<'a> {
         let unheard = failure.sent && failure.status.is_none();
         let answered = failure.status == Some(200);
         if unheard || answered {
-            self.spent += self.score(index).map_or(Money::ZERO, DeploymentScore::cost);
+            self.spent += self.decision.score_of(index).map_or(Money::ZERO, DeploymentScore::cost);
         }
         if matches!(failure.kind, FailureKind::Busy | FailureKind::Down) && !unheard && !self.again.contains(&index) {
             self.again.push(index);
@@ -141,14 +137,14 @@ impl<'a> Plan<'a> {
         self.fresh.iter().find_map(|index| self.router.limits.admit(*index, self.tokens(*index)).ok())
     }
 
-    fn attempt(&mut self, pass: Pass, began: Instant) -> Next {
+    fn attempt(&mut self, pass: Pass, began: Instant) -> Attempt {
         let index = pass.deployment();
         let tried_before = !self.fresh.contains(&index);
         self.fresh.retain(|fresh| *fresh != index);
         let why = why(tried_before, self.made);
         self.made += 1;
         let last = self.fresh.is_empty() || self.made >= self.decision.policy.max_attempts;
-        Next::Try(Attempt { index, pass, why, waited: began.elapsed(), last })
+        Attempt { index, pass, why, waited: began.elapsed(), last }
     }
 
     /// Waits before the same deployment is asked again: a random part of a time that doubles ("full jitter"). False where
@@ -174,19 +170,24 @@ impl<'a> Plan<'a> {
     fn leave_out_the_dear(&mut self) {
         let (Some(most), true) = (self.decision.policy.max_cost, self.spent > Money::ZERO) else { return };
         let within = |plan: &Self, index: &usize| {
-            plan.score(*index).is_some_and(|score| (plan.spent + score.cost()).dollars() <= most)
+            plan.decision.score_of(*index).is_some_and(|score| (plan.spent + score.cost()).dollars() <= most)
         };
         self.fresh = self.fresh.iter().copied().filter(|index| within(self, index)).collect();
         self.again = self.again.iter().copied().filter(|index| within(self, index)).collect();
     }
 
-    fn score(&self, index: usize) -> Option<&'a DeploymentScore> {
-        self.decision.deployments.iter().find(|score| score.index == index)
-    }
-
     /// Tokens that an answer is expected to take of the limits.
     fn tokens(&self, index: usize) -> u64 {
-        self.score(index).map_or(0, |score| score.input_tokens + score.output_tokens)
+        self.decision.score_of(index).map_or(0, DeploymentScore::tokens)
+    }
+}
+
+/// Why an attempt after `failures` others is made.
+fn why(tried_before: bool, failures: usize) -> Why {
+    match (tried_before, failures) {
+        (true, _) => Why::Retry,
+        (false, 0) => Why::First,
+        _ => Why::Failover,
     }
 }
 

@@ -1,9 +1,10 @@
 //! What came of a decision, written down once: attempts as they end, the outcome when the body ends. A recorder dropped
 //! before that means that the client went away.
 
+use super::MAX_TEXT_BYTES;
 use super::attempt::{At, Next};
-use crate::catalog::{Prices, Terms};
 use crate::chat::ChatRequest;
+use crate::config::DeploymentConfig;
 use crate::decision::{Attempt, Basis, Decision, End, Outcome, Usage, Why};
 use crate::experiment::{Answer, Answered};
 use crate::limits::Failed;
@@ -21,9 +22,6 @@ const PATIENCE: f64 = 4.0;
 /// What is noted of an attempt beside the one that answered first: it did not fail.
 const OVERTAKEN: &str = "another answered first";
 
-/// Text of an answer that is kept for a judge, a shadow or a continuation.
-const MAX_TEXT_BYTES: usize = 256 << 10;
-
 /// Writes down what came of a decision.
 pub struct Recorder {
     pub router: Arc<Router>,
@@ -37,9 +35,8 @@ pub struct Recorder {
     open: Vec<Open>,
     /// The attempt that answers.
     answering: Option<At>,
-    deployment: Option<String>,
-    /// What the deployment that answers costs, where it is known, and its region.
-    prices: Option<(Arc<Prices>, Option<String>)>,
+    /// Place of the deployment that answered, or began to.
+    answered: Option<usize>,
     pub usage: Option<Usage>,
     ttft_ms: Option<f64>,
     pub streamed: bool,
@@ -76,8 +73,7 @@ impl Recorder {
             attempts: Vec::new(),
             open: Vec::new(),
             answering: None,
-            deployment: None,
-            prices: None,
+            answered: None,
             usage: None,
             ttft_ms: None,
             streamed: false,
@@ -103,7 +99,7 @@ impl Recorder {
             crate::record::Prompt { tokens_in: self.decision.features.tokens_in, ascii: self.decision.features.ascii };
         let health = || self.router.health.read(next.index, self.router.health.now(), prompt);
         // The first byte of an answer that comes whole is its last.
-        let score = self.decision.deployments.iter().find(|score| score.index == next.index && !self.request.stream);
+        let score = self.decision.score_of(next.index).filter(|_| !self.request.stream);
         let whole_ms = score.map_or(0.0, |score| score.generation_ms);
         wanted.then(|| Duration::from_secs_f64((health().ttft_p95_ms + whole_ms) / 1e3))
     }
@@ -129,9 +125,8 @@ impl Recorder {
 
     /// An attempt answers.
     pub fn answering(&mut self, mut at: At, request_id: Option<String>) {
-        let (config, ttft_ms) = (&self.router.fleet.all()[at.index].config, millis(at.began));
-        self.deployment = Some(config.name.clone());
-        self.prices = config.price_known.then(|| (config.prices.clone(), config.region.clone()));
+        let ttft_ms = millis(at.began);
+        self.answered = Some(at.index);
         // Of an answer that another goes on with, the first byte was the first one's.
         self.ttft_ms = self.ttft_ms.or_else(|| Some(millis(self.start)));
         self.request_id = request_id;
@@ -185,9 +180,9 @@ impl Recorder {
         }
     }
 
-    /// The deployment that answers.
-    pub fn deployment(&self) -> &str {
-        self.deployment.as_deref().unwrap_or_default()
+    /// The deployment that answers; none before one does.
+    pub fn deployment(&self) -> Option<&DeploymentConfig> {
+        self.answered.map(|index| &self.router.fleet.all()[index].config)
     }
 
     /// Every attempt and how it went, in words.
@@ -210,7 +205,7 @@ impl Recorder {
         let outcome = Outcome {
             end,
             status: self.status,
-            deployment: self.deployment.clone(),
+            deployment: self.deployment().map(|deployment| deployment.name.clone()),
             attempts: std::mem::take(&mut self.attempts),
             usage: self.usage,
             cost: self.cost(),
@@ -241,7 +236,7 @@ impl Recorder {
         book.answered(at.index, book.now(), &seen);
         let prompt = counted.unwrap_or(decision.features.tokens_in);
         self.router.sessions.remember(self.session, at.index, prompt, Instant::now());
-        at.pass.answered(self.usage.map(|usage| usage.prompt_tokens.saturating_add(usage.completion_tokens)), None);
+        at.pass.answered(self.usage.map(|usage| usage.total()), None);
     }
 
     /// The one line of the log.
@@ -249,7 +244,7 @@ impl Recorder {
         tracing::info!(
             decision = %self.decision.id,
             class = %self.decision.class,
-            deployment = self.deployment.as_deref().unwrap_or("-"),
+            deployment = outcome.deployment.as_deref().unwrap_or("-"),
             attempts = outcome.attempts.len(),
             status = self.status,
             end = ?outcome.end,
@@ -302,8 +297,7 @@ impl Recorder {
 
     /// Dollars, where both the price and the tokens are known.
     fn cost(&self) -> Option<Money> {
-        let (prices, region) = self.prices.as_ref()?;
-        Some(prices.cost(&self.usage?, &Terms::now(region.as_deref())).total())
+        self.deployment()?.cost(&self.usage?)
     }
 
     /// Writes down how an attempt under way went.
@@ -328,8 +322,7 @@ impl Recorder {
     /// Nobody waits for an attempt any more. A deployment that let it wait far longer than expected has failed it.
     fn waited_for(&self, index: usize) {
         let Some(open) = self.open.iter().find(|open| open.index == index) else { return };
-        let (waited_ms, expected) =
-            (millis(open.began), self.decision.deployments.iter().find(|score| score.index == index));
+        let (waited_ms, expected) = (millis(open.began), self.decision.score_of(index));
         if expected.is_some_and(|score| waited_ms > PATIENCE * score.ttft_ms) {
             self.router.health.failed(index, self.router.health.now(), waited_ms);
         }

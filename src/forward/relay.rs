@@ -98,7 +98,7 @@ impl Relay {
 
     /// The stream broke: another deployment goes on where the operator allows it; else the client is told.
     async fn broken(&mut self, why: &str) -> Option<Bytes> {
-        let deployment = self.recorder.deployment().to_string();
+        let deployment = self.recorder.deployment().map_or(String::new(), |deployment| deployment.name.clone());
         self.recorder.broke(why);
         if self.goes_on().await {
             return None;

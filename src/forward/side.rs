@@ -1,7 +1,7 @@
 //! Calls beside the traffic: shadows of experiments, and the judge. They take places like any other request, but only
 //! where one is free at once, and nobody's answer waits for them.
 
-use crate::catalog::Terms;
+use super::MAX_TEXT_BYTES;
 use crate::chat::ChatRequest;
 use crate::experiment::{Caller, ShadowAnswer};
 use crate::providers::{Body, Call, sse};
@@ -10,9 +10,6 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::StreamExt;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-
-/// Text of a side call's answer that is kept.
-const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// Makes calls beside the traffic. The router owns those who call through it, so it is held weakly.
 pub struct SideCalls(pub Weak<Router>);
@@ -69,11 +66,7 @@ async fn answer(router: &Arc<Router>, index: usize, request: Arc<ChatRequest>) -
         }
     }
     answer.ms = began.elapsed().as_secs_f64() * 1e3;
-    let terms = Terms::now(deployment.config.region.as_deref());
-    answer.cost = answer
-        .usage
-        .filter(|_| deployment.config.price_known)
-        .map(|usage| deployment.config.prices.cost(&usage, &terms).total());
-    pass.answered(answer.usage.map(|usage| usage.prompt_tokens + usage.completion_tokens), None);
+    answer.cost = answer.usage.and_then(|usage| deployment.config.cost(&usage));
+    pass.answered(answer.usage.map(|usage| usage.total()), None);
     Ok(answer)
 }

@@ -48,8 +48,6 @@ pub struct DeploymentLimits {
 pub struct ProviderLimits {
     pub name: String,
     pub limits: GateSettings,
-    /// What it tells of its limits is about all its models, not about the one that was asked.
-    pub tells_for_all: bool,
 }
 
 /// The book of all gates. Deployments are known by their place in the list it was made from.
@@ -68,23 +66,17 @@ struct Deployment {
 struct Provider {
     name: String,
     gate: Gate,
-    tells_for_all: bool,
 }
 
 impl Limits {
     /// A book of these deployments; a provider that is not listed has no limits of its own.
     pub fn new(deployments: &[DeploymentLimits], providers: &[ProviderLimits], queue: QueueSettings) -> Arc<Self> {
         let now = Instant::now();
-        let provider = |name: &str, limits, tells_for_all| Provider {
-            name: name.into(),
-            gate: Gate::new(limits, now),
-            tells_for_all,
-        };
-        let mut known: Vec<Provider> =
-            providers.iter().map(|listed| provider(&listed.name, listed.limits, listed.tells_for_all)).collect();
+        let provider = |name: &str, limits| Provider { name: name.into(), gate: Gate::new(limits, now) };
+        let mut known: Vec<Provider> = providers.iter().map(|listed| provider(&listed.name, listed.limits)).collect();
         let mut owner = |name: &str| {
             known.iter().position(|provider| provider.name == name).unwrap_or_else(|| {
-                known.push(provider(name, GateSettings::default(), false));
+                known.push(provider(name, GateSettings::default()));
                 known.len() - 1
             })
         };
@@ -207,8 +199,7 @@ impl Limits {
 
     /// The gate that what a deployment's headers tell is about.
     fn told_gate(&self, index: usize) -> &Gate {
-        let [own, shared] = self.gates(index);
-        if self.providers[self.deployments[index].provider].tells_for_all { shared } else { own }
+        &self.deployments[index].gate
     }
 
     /// Why a request of `tokens` to a deployment is held, in words with numbers; `None` where it may go.

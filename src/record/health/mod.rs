@@ -286,13 +286,6 @@ impl HealthBook {
         self.learn(index, now, |measured| measured.failed(now, lost_ms));
     }
 
-    /// The same by name.
-    pub fn failed_named(&self, deployment: &str, lost_ms: f64) {
-        if let Some(index) = self.index_of(deployment) {
-            self.failed(index, self.now(), lost_ms);
-        }
-    }
-
     /// Notes an answer at its end; its first token was noted by [`Self::first_token`].
     pub fn answered(&self, index: usize, now: Now, seen: &Seen<'_>) {
         let teaches = seen.teaches.zip(seen.tokens.filter(|tokens| *tokens > 0));

@@ -3,7 +3,7 @@
 use super::ANSWER_TOOL;
 use super::state::State;
 use crate::decision::Usage;
-use crate::providers::dialect::wire::{Choice, Completion};
+use crate::providers::dialect::wire::{Choice, Completion, unreadable};
 use crate::providers::dialect::{Asked, Refusal, speaks_of_context};
 use crate::providers::{Failure, FailureKind, sse};
 use serde::Deserialize;
@@ -29,8 +29,8 @@ struct Answer {
 /// # Errors
 /// `Garbage` where it is none.
 pub fn completion(body: &[u8], asked: &Asked) -> Result<Completion, Failure> {
-    let answer: Answer = serde_json::from_slice(body)
-        .map_err(|error| crate::providers::dialect::wire::unreadable("no answer of Anthropic's", &error))?;
+    let answer: Answer =
+        serde_json::from_slice(body).map_err(|error| unreadable("no answer of Anthropic's", &error))?;
     let mut counts = Counts::default();
     counts.merge(&answer.usage);
     let mut choice = choice(&answer.content, &asked.model);

@@ -174,8 +174,8 @@ impl Stream {
 
 impl Reader for Stream {
     fn frame(&mut self, frame: Frame<'_>) -> Result<Vec<Bytes>, Failure> {
-        let event: Value = serde_json::from_slice(frame.data)
-            .map_err(|error| crate::providers::dialect::wire::unreadable("no event of Anthropic's", &error))?;
+        let event: Value =
+            serde_json::from_slice(frame.data).map_err(|error| wire::unreadable("no event of Anthropic's", &error))?;
         let kind = event.get("type").and_then(Value::as_str).or(frame.name).unwrap_or_default();
         let index = event.get("index").and_then(Value::as_u64).unwrap_or(0);
         match kind {

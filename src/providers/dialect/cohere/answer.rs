@@ -1,7 +1,7 @@
 //! What Cohere answers: a whole answer, and what is the same in a stream's.
 
 use super::super::Asked;
-use super::super::wire::{Choice, Completion};
+use super::super::wire::{Choice, Completion, unreadable};
 use crate::decision::Usage;
 use crate::providers::{Failure, FailureKind, sse};
 use bytes::Bytes;
@@ -57,8 +57,8 @@ impl Call {
 
 /// A whole answer in OpenAI's words.
 pub(super) fn whole(body: &[u8], asked: &Asked) -> Result<Bytes, Failure> {
-    let response: Response = serde_json::from_slice(body)
-        .map_err(|error| crate::providers::dialect::wire::unreadable("no answer of Cohere's", &error))?;
+    let response: Response =
+        serde_json::from_slice(body).map_err(|error| unreadable("no answer of Cohere's", &error))?;
     let id = response.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("cohere-{}", asked.created));
     let message = response.message;
     let mut choice = Choice { content: message.tool_plan.filter(|plan| !plan.is_empty()), ..Choice::default() };

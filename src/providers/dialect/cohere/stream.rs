@@ -143,17 +143,13 @@ impl Reader for Stream {
 }
 
 fn read<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(json)
-        .map_err(|error| crate::providers::dialect::wire::unreadable("no event of Cohere's", &error))
+    serde_json::from_slice(json).map_err(|error| wire::unreadable("no event of Cohere's", &error))
 }
 
 /// One piece of a message, as the kind of event has it.
 fn part<T: serde::de::DeserializeOwned + Default>(value: Option<Value>) -> Result<T, Failure> {
     value.map_or_else(
         || Ok(T::default()),
-        |value| {
-            serde_json::from_value(value)
-                .map_err(|error| crate::providers::dialect::wire::unreadable("no event of Cohere's", &error))
-        },
+        |value| serde_json::from_value(value).map_err(|error| wire::unreadable("no event of Cohere's", &error)),
     )
 }

@@ -1,7 +1,7 @@
 //! What Gemini answers: a whole answer, or the part of one that a stream's frame is.
 
 use super::super::Asked;
-use super::super::wire::{Choice, Completion};
+use super::super::wire::{Choice, Completion, unreadable};
 use super::{broken, extra_content};
 use crate::decision::Usage;
 use crate::providers::{Failure, FailureKind, sse};
@@ -69,8 +69,8 @@ impl Response {
     /// # Errors
     /// A [`Failure`] of kind `Garbage` for what is none, and what an error inside it means.
     pub(super) fn read(json: &[u8]) -> Result<Self, Failure> {
-        let response: Response = serde_json::from_slice(json)
-            .map_err(|error| crate::providers::dialect::wire::unreadable("no answer of Gemini's", &error))?;
+        let response: Response =
+            serde_json::from_slice(json).map_err(|error| unreadable("no answer of Gemini's", &error))?;
         match &response.error {
             Some(error) => Err(broken(error)),
             None => Ok(response),
